@@ -1,0 +1,87 @@
+"""ptjax from Python: load a model, train a prompt, generate, score.
+
+Four functions over the same parts as the command line.
+"""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from ptjax import config as config_lib
+from ptjax import serve, train as train_lib, workdir
+from ptjax.config import UserError
+
+
+class Model:
+  """A frozen model, with a prompt or without; see `load`."""
+
+  def __init__(self, config: ConfigDict, prompt: str):
+    self.config = config
+    self.parts, self.tuned, self.frozen = serve.with_prompt(config, prompt)
+
+
+def load(
+  name: str = 'miniature', *, prompt: str = '', **settings: Any
+) -> Model:
+  """A frozen model by folder or hub name.
+
+  Args:
+    name: 'miniature', a folder, a hub name or a T5X checkpoint.
+    prompt: a prompt file or the folder of a run; '' for the model alone.
+    **settings: keys of the configuration, such as dtype='bfloat16'.
+
+  Raises:
+    UserError: with the way out.
+  """
+  return Model(_config(model=name, **settings), prompt)
+
+
+def train(
+  config: ConfigDict | None = None, *, folder: str = '', **settings: Any
+) -> dict[str, Any]:
+  """Trains prompts; returns what results.json holds.
+
+  Args:
+    config: from a file of `configs/`; None for the defaults.
+    folder: of the run; '' for a dated one under runs/.
+    **settings: top-level keys of the configuration.
+  """
+  config = config or config_lib.default()
+  _set(config, settings)
+  path = pathlib.Path(folder) if folder else None
+  path = path or workdir.fresh('train', root=pathlib.Path('runs'))
+  return train_lib.run(config, path)
+
+
+def generate(model: Model, inputs: Sequence[str]) -> list[str]:
+  """The model's answer to each input; sampled if its temperature says so."""
+  rows = [{'inputs': text} for text in inputs]
+  answers = serve.predict(model.parts, model.tuned, model.frozen, rows)
+  return [answer['prediction'] for answer in answers]
+
+
+def score(
+  model: Model, inputs: Sequence[str], targets: Sequence[str]
+) -> list[float]:
+  """Log-probability of each target and EOS, in nats."""
+  if len(inputs) != len(targets):
+    raise UserError(
+      f'{len(inputs)} inputs and {len(targets)} targets must be equally many'
+    )
+  rows = [{'inputs': i, 'targets': t} for i, t in zip(inputs, targets)]
+  answers = serve.score(model.parts, model.tuned, model.frozen, rows)
+  return [answer['log_prob'] for answer in answers]
+
+
+def _config(**settings: Any) -> ConfigDict:
+  return _set(config_lib.default(), settings)
+
+
+def _set(config: ConfigDict, settings: dict[str, Any]) -> ConfigDict:
+  for key, value in settings.items():
+    if key not in config:
+      raise config_lib.unknown_key(config, key)
+    config[key] = value
+  return config

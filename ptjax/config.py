@@ -1,0 +1,226 @@
+"""Every key of a run, its default and its unit.
+
+Owns the one configuration, how the words after `--config=FILE:` change it, and
+the sentence a user gets for a wrong one. Knows no model, task or file format.
+"""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+
+class UserError(ValueError):
+  """A mistake of the user: one sentence, no traceback, exit code 2."""
+
+
+def default() -> ConfigDict:
+  """The paper's setting (Lester et al. 2021), locked: a misspelled key raises."""
+  c = ConfigDict()
+  c.mode = 'train'  # train | evaluate | predict | score | pretrain
+  c.seed = 0  # of initialisation, data order and dropout
+  c.deterministic = False  # on a GPU: the same bits at every run, slower
+
+  # The frozen model.
+  c.model = 'miniature'  # miniature | folder | hub name | T5X checkpoint folder
+  c.tokenizer = ''  # folder or hub name; '' = the model's own
+  c.dtype = 'auto'  # compute: float32 | bfloat16; auto = float32 on a CPU
+  c.scan = True  # one compiled layer, looped; False unrolls
+  c.remat = False  # recompute activations in the backward pass: less memory
+
+  # Tasks and data.
+  c.task = 'superglue'  # a task, several joined by '+', or a suite's name
+  c.data = 'miniature'  # miniature | folder of jsonl | hub | hub:OWNER/NAME
+  c.prefix = False  # the task's name in front of its input, as T5 had it
+  c.shots = 0  # training examples kept, drawn by seed; 0 = all
+  c.input_length = 512  # pieces, the longest input; what is over is cut
+  c.target_length = 0  # pieces, the longest target; 0 = as long as needed
+  c.buckets = ()  # padded input lengths; () = four chosen from the data
+  c.custom = ConfigDict()  # your own task: see configs/custom.py
+  c.custom.name = ''  # how results call it
+  c.custom.train = ''  # file (jsonl, json, csv, tsv, parquet) or hub data set
+  c.custom.dev = ''  # the same for the set that chooses the prompt
+  c.custom.test = ''  # the same for the set that is reported; '' = dev
+  c.custom.template = ''  # input text with {field} names
+  c.custom.target = ''  # field that holds the answer
+  c.custom.labels = ()  # label words: of the values 0, 1, … or 'value:word'
+  c.custom.metrics = ('accuracy',)  # names in ptjax/tasks/metrics.py
+
+  # What trains.
+  c.method = ConfigDict()
+  c.method.name = 'soft_prompt'  # soft_prompt | model_tuning | none
+  c.method.length = 100  # virtual tokens
+  c.method.init = 'labels'  # labels | vocabulary | uniform | text | file
+  c.method.low = -0.5  # of init=uniform
+  c.method.high = 0.5  # of init=uniform
+  c.method.population = 5000  # first vocabulary rows that are drawn from
+  c.method.text = ''  # of init=text
+  c.method.file = ''  # of init=file: .npy, prompt-tuning's own, a prompt here
+  c.tune = ()  # regular expressions over parameter names; () = the method's
+
+  c.optimizer = ConfigDict()
+  c.optimizer.name = 'adafactor'  # adafactor | adamw
+  c.optimizer.lr = 0.3  # learning rate at its highest
+  c.optimizer.schedule = 'constant'  # constant | linear | cosine | rsqrt
+  c.optimizer.warmup = 0  # steps from 0 to lr
+  c.optimizer.weight_decay = 1e-5  # a step; adafactor: not multiplied by lr
+  c.optimizer.clip = 1.0  # adafactor: RMS of an update; adamw: gradient norm
+  c.optimizer.decay_rate = 0.8  # adafactor: exponent of the second moment's
+  c.optimizer.decay_offset = 0  # adafactor: its step 0; T5X: -1_100_000
+  c.optimizer.beta1 = 0.9  # adamw
+  c.optimizer.beta2 = 0.999  # adamw
+  c.optimizer.epsilon = 1e-8  # adamw
+
+  c.train = ConfigDict()
+  c.train.steps = 30_000  # updates
+  c.train.batch_size = 32  # examples an update
+  c.train.accumulate = 1  # micro-batches an update: less memory, same result
+  c.train.dropout = 0.0  # inside the frozen model; T5X's demos had 0.1
+  c.train.z_loss = 0.0  # weight of log(Z)^2; T5X: 1e-4
+  c.train.eval_every = 1000  # steps between evaluations on dev
+  c.train.save_every = 1000  # steps between checkpoints
+  c.train.log_every = 50  # steps between lines in metrics.jsonl
+  c.train.patience = 0  # evaluations without a better one that end it; 0 = none
+  c.train.in_flight = 8  # steps that may run ahead of the host
+
+  c.eval = ConfigDict()
+  c.eval.batch_size = 64  # examples
+  c.eval.by = 'generate'  # what chooses the prompt: generate | rank
+  c.eval.rank = True  # report rank classification too
+  c.eval.normalise = False  # rank by log-probability a piece
+  c.eval.split = 'dev'  # what is reported; the miniature reports test
+  c.eval.untuned = 256  # dev examples the untuned model is scored on; 0 = none
+  c.eval.submission = False  # write the leaderboard's files from test splits
+
+  # predict.
+  c.max_length = 64  # pieces generated at most
+  c.temperature = 0.0  # 0 = greedy
+  c.top_k = 0  # pieces kept; 0 = all
+  c.top_p = 1.0  # probability kept
+
+  c.wandb = ''  # project of Weights & Biases; '' = not used
+  c.tensorboard = True  # event files beside metrics.jsonl
+  return c.lock()
+
+
+PRESETS = ('paper', 't5x')
+
+
+def preset(c: ConfigDict, name: str) -> ConfigDict:
+  """The paper's setting, or what T5X really did under its name.
+
+  `t5x`: Adafactor's decay counted from the frozen model's step 1,100,000 (so
+  every update has a root mean square of the learning rate), uniform rows in
+  [0, .5), batch 128, dropout inside the frozen model, z-loss.
+  """
+  if one_of('preset', name, PRESETS) == 't5x':
+    c.optimizer.decay_offset = -1_100_000
+    c.method.init, c.method.low, c.method.high = 'uniform', 0.0, 0.5
+    c.train.batch_size, c.train.dropout, c.train.z_loss = 128, 0.1, 1e-4
+  return c
+
+
+def one_of(key: str, value: Any, valid: Sequence[Any]) -> Any:
+  """`value` if it is valid, else a UserError that names the nearest."""
+  if value in valid:
+    return value
+  raise UserError(
+    f'{key}={value!r} is not known{nearest(value, valid)}; '
+    f'it can be {", ".join(map(str, valid))}'
+  )
+
+
+def nearest(value: Any, valid: Iterable[Any]) -> str:
+  """', did you mean …?' or nothing."""
+  found = difflib.get_close_matches(str(value), [str(v) for v in valid], n=1)
+  return f', did you mean {found[0]!r}?' if found else ''
+
+
+def apply_words(c: ConfigDict, arg: str | None) -> ConfigDict:
+  """Sets what follows the colon of `--config=FILE:key=value,key=value`.
+
+  A comma inside parentheses belongs to its value. Values take the type of the
+  key's default.
+  """
+  for key, text in words(arg).items():
+    assign(c, key, text)
+  return c
+
+
+def words(arg: str | None) -> dict[str, str]:
+  """'a=1,b=(2,3)' -> {'a': '1', 'b': '(2,3)'}."""
+  parts, depth = [''], 0
+  for char in arg or '':
+    depth += (char == '(') - (char == ')')
+    if char == ',' and not depth:
+      parts.append('')
+    else:
+      parts[-1] += char
+  out = {}
+  for part in filter(None, map(str.strip, parts)):
+    key, equals, value = part.partition('=')
+    if not equals:
+      raise UserError(
+        f'--config=FILE:{arg}: {part!r} is not of the form key=value'
+      )
+    out[key.strip()] = value.strip()
+  return out
+
+
+def assign(c: ConfigDict, key: str, text: str) -> None:
+  """Sets one dotted key from text, in the type of its default."""
+  node, name = c, key
+  if '.' in key:
+    head, name = key.rsplit('.', 1)
+    for part in head.split('.'):
+      node = node.get(part) if isinstance(node, ConfigDict) else None
+  if not isinstance(node, ConfigDict) or name not in node:
+    raise unknown_key(c, key)
+  if isinstance(node[name], ConfigDict):
+    inside = ', '.join(f'{key}.{k}' for k in node[name])
+    raise UserError(f'{key} is a group; set one of its keys: {inside}')
+  node[name] = _cast(key, text, node[name])
+
+
+def unknown_key(c: ConfigDict, key: str) -> UserError:
+  keys = list(flatten(c))
+  last = [k for k in keys if k.rsplit('.', 1)[-1] == key]
+  hint = f', did you mean {last[0]!r}?' if last else nearest(key, keys)
+  return UserError(
+    f'the configuration has no key {key!r}{hint or "; see ptjax/config.py"}'
+  )
+
+
+def flatten(c: ConfigDict) -> dict[str, Any]:
+  """{'train.steps': 30000, …}."""
+  out = {}
+  for key, value in c.items():
+    if isinstance(value, ConfigDict):
+      out.update({f'{key}.{k}': v for k, v in flatten(value).items()})
+    else:
+      out[key] = value
+  return out
+
+
+def _cast(key: str, text: str, like: Any) -> Any:
+  try:
+    if isinstance(like, bool):
+      return {'true': True, 'false': False, '1': True, '0': False}[text.lower()]
+    if isinstance(like, tuple):
+      items = [item.strip() for item in text.strip('()').split(',')]
+      return tuple(_number(item) for item in items if item)
+    return type(like)(text)
+  except (KeyError, ValueError):
+    raise UserError(
+      f'{key}={text!r} must be of the type of its default, {like!r}'
+    ) from None
+
+
+def _number(text: str) -> int | float | str:
+  for kind in (int, float):
+    try:
+      return kind(text)
+    except ValueError:
+      continue
+  return text

@@ -1,0 +1,208 @@
+"""Examples -> ids -> batches of one shape; numpy only.
+
+Owns what a row and a batch are: where EOS goes, what is cut and what is
+refused, the padded lengths. Knows no order of examples and no model.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from ptjax.config import UserError
+from ptjax.data.tokenizer import Tokenizer
+from ptjax.tasks.base import Example
+
+Batch = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+  """One example as ids, each array with its EOS.
+
+  Rows that come as ids are built by hand, `Encoded(ids, target_ids)`: nothing
+  is appended or cut.
+
+  Attributes:
+    targets: empty where the answer is not known.
+    choices: candidate answers of rank classification.
+  """
+
+  inputs: np.ndarray
+  targets: np.ndarray
+  choices: tuple[np.ndarray, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Truncation:
+  """Inputs that were too long, and the longest of all in pieces with EOS."""
+
+  cut: int
+  longest: int
+
+
+def encode(
+  examples: Sequence[Example],
+  tokenizer: Tokenizer,
+  *,
+  input_length: int,
+  target_length: int = 0,
+) -> tuple[list[Encoded], Truncation]:
+  """Ids of all examples, and what was lost.
+
+  Args:
+    input_length: longer inputs lose their end; EOS is kept.
+    target_length: the longest target or choice there may be, with EOS; 0 = as
+      long as needed.
+
+  Raises:
+    UserError: a target or choice does not fit. It is never cut: a cut label
+      could never be answered.
+  """
+  inputs = tokenizer.encode_batch(e.inputs for e in examples)
+  words = {e.targets for e in examples}.union(*(e.choices for e in examples))
+  words = sorted(words)  # a set's order is another one in every process
+  ids = dict(zip(words, tokenizer.encode_batch(words)))
+  end = [tokenizer.eos_id]
+  answers = {text: _ids(found + end) for text, found in ids.items()}
+  if target_length:
+    _check_fit(answers, target_length)
+  nothing = _ids([])
+  out = [
+    Encoded(
+      _ids(found[: input_length - 1] + end),
+      answers[example.targets] if example.targets else nothing,
+      tuple(answers[choice] for choice in example.choices),
+    )
+    for example, found in zip(examples, inputs)
+  ]
+  lengths = [len(found) + 1 for found in inputs]
+  cut = sum(length > input_length for length in lengths)
+  return out, Truncation(cut, max(lengths, default=0))
+
+
+def _ids(found: Iterable[int]) -> np.ndarray:
+  return np.asarray(found, np.int32)
+
+
+def _check_fit(answers: dict[str, np.ndarray], length: int) -> None:
+  text = max(answers, key=lambda text: len(answers[text]), default='')
+  needed = len(answers[text]) if answers else 0
+  if needed > length:
+    shown = text if len(text) <= 60 else f'{text[:60]}…'
+    raise UserError(
+      f'target_length={length} is too short for the answer {shown!r}, which '
+      f'needs {needed} pieces with its end; set target_length={needed} or 0'
+    )
+
+
+def choose_buckets(
+  lengths: Sequence[int],
+  *,
+  max_length: int,
+  count: int = 4,
+  multiple: int = 8,
+) -> tuple[int, ...]:
+  """At most `count` padded lengths that waste the fewest positions.
+
+  Args:
+    lengths: of the rows to be padded; those above `max_length` count as it.
+    max_length: no bucket is longer.
+    multiple: buckets are multiples of it, except one of `max_length`.
+
+  Returns:
+    Ascending lengths; the last one fits the longest row.
+  """
+  fitted = [min(_round_up(n, multiple), max_length) for n in lengths]
+  sizes, rows = np.unique(fitted or [multiple], return_counts=True)
+  below = np.concatenate([[0], np.cumsum(rows)])
+  n, count = len(sizes), min(count, len(sizes))
+  # cost[k, j]: positions of the rows up to size j in k + 1 buckets, of which
+  # the last is size j; came[k, j]: the bucket before it.
+  cost = np.full((count, n), np.inf)
+  came = np.zeros((count, n), int)
+  cost[0] = below[1:] * sizes
+  for k in range(1, count):
+    for j in range(k, n):
+      last = cost[k - 1, :j] + (below[j + 1] - below[1 : j + 1]) * sizes[j]
+      came[k, j] = np.argmin(last)
+      cost[k, j] = last[came[k, j]]
+  k, j = int(np.argmin(cost[:, -1])), n - 1
+  chosen = [j]
+  while k:
+    j, k = int(came[k, j]), k - 1
+    chosen.append(j)
+  return tuple(int(sizes[j]) for j in reversed(chosen))
+
+
+def target_length(encoded: Sequence[Encoded], *, multiple: int = 4) -> int:
+  """One padded length for the targets and choices of a data set."""
+  longest = 1
+  for row in encoded:
+    longest = max(longest, len(row.targets), *map(len, row.choices))
+  return _round_up(longest, multiple)
+
+
+def _round_up(n: int, multiple: int) -> int:
+  return max(1, math.ceil(n / multiple)) * multiple
+
+
+def make(
+  encoded: Sequence[Encoded],
+  rows: Sequence[int],
+  *,
+  shape: tuple[int, int],
+  pad_id: int = 0,
+  choices: int = 0,
+) -> Batch:
+  """The batch of `encoded[i] for i in rows`.
+
+  Args:
+    rows: example numbers; -1 is a filler row, whose masks are all False but
+      for one input position: attention over nothing has no value.
+    shape: padded lengths of inputs and targets.
+    choices: padded number of choices; 0 = leave them out.
+
+  Returns:
+    inputs, input_mask [B,L]; targets, target_mask [B,T]; index [B]: `rows`;
+    and, if asked for, choices [B,C,T] with choice_mask [B,C].
+  """
+  chosen = [encoded[i] if i >= 0 else _FILLER for i in rows]
+  inputs_BxL, input_mask_BxL = _pad(
+    [row.inputs for row in chosen], shape[0], pad_id
+  )
+  targets_BxT, target_mask_BxT = _pad(
+    [row.targets for row in chosen], shape[1], pad_id
+  )
+  batch = {
+    'inputs': inputs_BxL,
+    'input_mask': input_mask_BxL,
+    'targets': targets_BxT,
+    'target_mask': target_mask_BxT,
+    'index': _ids(rows),
+  }
+  if choices:
+    flat = [
+      answer
+      for row in chosen
+      for answer in (*row.choices, *[_NOTHING] * (choices - len(row.choices)))
+    ]
+    padded, mask = _pad(flat, shape[1], pad_id)
+    batch['choices'] = padded.reshape(len(rows), choices, shape[1])
+    batch['choice_mask'] = mask.any(-1).reshape(len(rows), choices)
+  return batch
+
+
+_NOTHING = _ids([])
+_FILLER = Encoded(_ids([0]), _NOTHING)
+
+
+def _pad(
+  rows: Sequence[np.ndarray], length: int, pad_id: int
+) -> tuple[np.ndarray, np.ndarray]:
+  out = np.full((len(rows), length), pad_id, np.int32)
+  for i, row in enumerate(rows):
+    out[i, : len(row)] = row
+  sizes = np.array([len(row) for row in rows], int)
+  return out, np.arange(length) < sizes[:, None]

@@ -1,0 +1,125 @@
+"""The splits of one task: examples, their ids, and the shapes they share.
+
+Where rows, a task and a tokenizer come together on the way in. Knows no model.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ptjax.data import batch, pipeline, source
+from ptjax.data.batch import Batch, Encoded
+from ptjax.data.tokenizer import Tokenizer
+from ptjax.tasks import base
+from ptjax.tasks.base import Example, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """Examples with their ids.
+
+  Attributes:
+    encoded: `encoded[i]` are the ids of `examples[i]`.
+    buckets: padded input lengths of its batches, the same for all splits of a
+      task, so that a function is compiled once for each.
+    target_length: padded length of its targets and choices, likewise.
+    cut: inputs that were too long, and so lost their end.
+  """
+
+  name: str
+  examples: Sequence[Example]
+  encoded: Sequence[Encoded]
+  buckets: tuple[int, ...]
+  target_length: int
+  cut: int
+
+  def __len__(self) -> int:
+    return len(self.examples)
+
+  def head(self, size: int) -> 'Split':
+    """The first `size` examples."""
+    return dataclasses.replace(
+      self, examples=self.examples[:size], encoded=self.encoded[:size]
+    )
+
+  def train_batches(
+    self, *, batch_size: int, seed: int, start_step: int
+  ) -> Iterator[Batch]:
+    """See `pipeline.train_batches`."""
+    return pipeline.train_batches(
+      self.encoded,
+      batch_size=batch_size,
+      buckets=self.buckets,
+      seed=seed,
+      start_step=start_step,
+      target_length=self.target_length,
+    )
+
+  def eval_batches(
+    self, *, batch_size: int, with_choices: bool
+  ) -> Iterator[Batch]:
+    """See `pipeline.eval_batches`."""
+    return pipeline.eval_batches(
+      self.encoded,
+      batch_size=batch_size,
+      buckets=self.buckets,
+      with_choices=with_choices,
+      target_length=self.target_length,
+    )
+
+
+def tasks(config: Any) -> list[Task]:
+  """The tasks that `config.task` names; `custom` is that of `config.custom`."""
+  if config.task != 'custom':
+    return [
+      base.load(name, prefix=config.prefix) for name in base.names(config.task)
+    ]
+  own = config.custom
+  return [
+    base.load(
+      f'custom/{own.name}',
+      template=own.template,
+      target=own.target,
+      labels=own.labels,
+      metric_names=own.metrics,
+    )
+  ]
+
+
+def short(task: Task) -> str:
+  """What files and results call it: 'superglue/rte' -> 'rte'."""
+  return task.name.rpartition('/')[-1]
+
+
+def load(
+  config: Any, task: Task, names: Sequence[str], tokenizer: Tokenizer
+) -> dict[str, Split]:
+  """The named splits of a task, in the shapes of `config`.
+
+  Raises:
+    UserError: a split is missing or empty, or a label does not fit.
+  """
+  found = {}
+  for name in names:
+    rows = source.rows(config, task.name, name)
+    if name == 'train' and config.shots:
+      units = task.units(rows)
+      rows = source.few_shot(units, config.shots, seed=config.seed)
+    examples = task.examples(rows, name)
+    encoded, lost = batch.encode(
+      examples,
+      tokenizer,
+      input_length=config.input_length,
+      target_length=config.target_length,
+    )
+    found[name] = examples, encoded, lost.cut
+  all_ = [row for _, encoded, _ in found.values() for row in encoded]
+  buckets = tuple(config.buckets) or batch.choose_buckets(
+    [len(row.inputs) for row in all_], max_length=config.input_length
+  )
+  length = batch.target_length(all_)
+  return {
+    name: Split(name, examples, encoded, buckets, length, cut)
+    for name, (examples, encoded, cut) in found.items()
+  }
+

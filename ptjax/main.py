@@ -1,0 +1,156 @@
+"""`python -m ptjax.main --config=FILE[:key=value,…]`: flags -> one call.
+
+Owns the command line and the exit codes: 0 done, 1 a run that failed or was
+stopped, 2 a mistake of the user, told in one sentence.
+"""
+
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from ptjax import config as config_lib
+from ptjax.config import UserError, nearest, one_of
+
+MODES = ('train', 'evaluate', 'predict', 'score', 'pretrain')
+
+_CONFIG = config_flags.DEFINE_config_file(
+  'config',
+  None,
+  'File with get_config(arg), then :key=value,…',
+  lock_config=True,
+)
+_WORKDIR = flags.DEFINE_string(
+  'workdir', '', 'Folder of the run; default: a dated one under runs/.'
+)
+_MODE = flags.DEFINE_string('mode', '', ' | '.join(MODES))
+_PROMPT = flags.DEFINE_string(
+  'prompt', '', 'A prompt file or the folder of a run; default: no prompt.'
+)
+_INPUT = flags.DEFINE_string('input', '', 'JSON lines of predict and score.')
+_OUTPUT = flags.DEFINE_string('output', '', 'Where their answers go.')
+
+
+def main() -> None:
+  """Runs and exits with the code."""
+  app.run(_main, flags_parser=_parse)
+
+
+def _main(_: Sequence[str]) -> None:
+  try:
+    code = _run(_CONFIG.value)
+  except UserError as error:
+    code = _say(error, 2)
+  except KeyboardInterrupt:
+    code = _say('interrupted', 1)
+  sys.exit(code)
+
+
+def _run(config: Any) -> int:
+  _set_environment(config)
+  # After the environment: jax reads it when it is imported.
+  from ptjax import loop, serve, train
+
+  mode = one_of('--mode', _MODE.value or config.mode, MODES)
+  try:
+    if mode in ('predict', 'score'):
+      serve.run(
+        config,
+        mode=mode,
+        source=_needed(_INPUT, mode),
+        target=_needed(_OUTPUT, mode),
+        prompt=_PROMPT.value,
+      )
+      return 0
+    folder = _folder(mode)
+    if mode == 'pretrain':
+      from ptjax import pretrain
+
+      pretrain.run(config, folder)
+    elif mode == 'evaluate':
+      train.evaluate_only(config, folder, prompt=_PROMPT.value)
+    else:
+      train.run(config, folder)
+  except (loop.RunFailed, loop.Stopped) as error:
+    return _say(error, 1)
+  except OSError as error:
+    return _say(error, 1)
+  return 0
+
+
+def _folder(mode: str) -> pathlib.Path:
+  if _WORKDIR.value:
+    return pathlib.Path(_WORKDIR.value)
+  from ptjax import workdir
+
+  name = pathlib.Path(
+    config_flags.get_config_filename(flags.FLAGS['config']) or mode
+  ).stem
+  return workdir.fresh(name, root=pathlib.Path('runs'))
+
+
+def _needed(flag: Any, mode: str) -> str:
+  if not flag.value:
+    raise UserError(f'--mode={mode} needs --{flag.name}=FILE.jsonl')
+  return flag.value
+
+
+def _set_environment(config: Any) -> None:
+  """What jax and its neighbours read when they are imported."""
+  # Their notices about what is not installed are none of the user's business.
+  os.environ.setdefault('TRANSFORMERS_NO_ADVISORY_WARNINGS', '1')
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  if config.deterministic:
+    flags_ = os.environ.get('XLA_FLAGS', '')
+    os.environ['XLA_FLAGS'] = (
+      f'{flags_} --xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0'
+    ).strip()
+  logging.set_verbosity(logging.WARNING)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+  """absl's parser, with its complaints as one sentence and exit code 2."""
+  try:
+    rest = flags.FLAGS(list(argv))
+    if len(rest) > 1:
+      raise UserError(f'{rest[1]!r} is no flag; flags begin with --')
+    if _CONFIG.value is None and not flags.FLAGS.is_parsed():
+      raise UserError('--config=FILE is needed')
+    if flags.FLAGS['config'].value is None:
+      raise UserError(
+        '--config=FILE is needed, such as --config=configs/superglue.py'
+      )
+    return rest
+  except Exception as error:  # noqa: BLE001 whatever a config file raises
+    if not isinstance(error, _USER):
+      raise
+    sys.exit(_say(_sentence(error), 2))
+
+
+_USER = (UserError, flags.Error, AttributeError, KeyError, TypeError, OSError)
+
+
+def _sentence(error: Exception) -> str:
+  """The first line of what absl or ml_collections says, with a way out."""
+  if isinstance(error, UserError) or isinstance(error.__cause__, UserError):
+    return str(error if isinstance(error, UserError) else error.__cause__)
+  if isinstance(error, flags.UnrecognizedFlagError):
+    name = error.flagname
+    if name.startswith('config.'):
+      return str(config_lib.unknown_key(config_lib.default(), name[7:]))
+    known = ('config', 'workdir', 'mode', 'prompt', 'input', 'output')
+    return f'--{name} is no flag{nearest(name, known)}'
+  return ' '.join(str(error).split())
+
+
+def _say(error: Any, code: int) -> int:
+  print(f'ptjax: {error}', file=sys.stderr)
+  return code
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,249 @@
+"""The pieces of which models are made, and the one product they all use.
+
+Owns embedding with virtual tokens, linear maps, norms and attention. Knows no
+architecture, no method and no file.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ptjax.models import ports
+
+# Added to a score that must not count. Two of them still fit in float32, so a
+# row in which nothing counts is uniform, not NaN.
+MASKED = 0.25 * float(np.finfo(np.float32).min)
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+  'relu': jax.nn.relu,
+  'gelu': functools.partial(jax.nn.gelu, approximate=False),
+  'gelu_new': functools.partial(jax.nn.gelu, approximate=True),
+  'silu': jax.nn.silu,
+  'swish': jax.nn.silu,
+}
+
+
+def linear(
+  x: jax.Array, kernel: jax.Array, *, out_dtype: jnp.dtype | None = None
+) -> jax.Array:
+  """x times kernel over the last axis of x, summed in float32."""
+  y = jnp.einsum(
+    '...i,io->...o',
+    x,
+    kernel.astype(x.dtype),
+    preferred_element_type=jnp.float32,
+  )
+  return y.astype(out_dtype or x.dtype)
+
+
+class Linear(nn.Module):
+  """A bias-free linear map; `axes` are the logical names of the kernel's."""
+
+  features: int
+  axes: tuple[str, str]
+  stddev: float
+
+  @nn.compact
+  def __call__(
+    self, x: jax.Array, *, out_dtype: jnp.dtype | None = None
+  ) -> jax.Array:
+    shape = (x.shape[-1], self.features)
+    kernel = weight(self, 'kernel', shape, axes=self.axes, stddev=self.stddev)
+    return linear(x, kernel, out_dtype=out_dtype)
+
+
+def weight(
+  module: nn.Module,
+  name: str,
+  shape: Sequence[int],
+  *,
+  axes: tuple[str, ...],
+  stddev: float,
+) -> jax.Array:
+  """A parameter that begins as normal noise and names its axes."""
+  init = nn.with_logical_partitioning(nn.initializers.normal(stddev), axes)
+  return module.param(name, init, tuple(shape), jnp.float32)
+
+
+class RMSNorm(nn.Module):
+  """Scale by the root mean square, in float32; no mean, no bias."""
+
+  epsilon: float
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    ones = nn.with_logical_partitioning(nn.initializers.ones, ('embed',))
+    scale_D = self.param('scale', ones, (x.shape[-1],), jnp.float32)
+    wide = x.astype(jnp.float32)
+    mean_square = jnp.mean(wide * wide, axis=-1, keepdims=True)
+    wide = wide * jax.lax.rsqrt(mean_square + self.epsilon)
+    return (wide * scale_D.astype(jnp.float32)).astype(x.dtype)
+
+
+class Embedder(nn.Module):
+  """Rows for ids; ids from vocab_size on read the port `prompt`."""
+
+  vocab_size: int
+  features: int
+  dtype: jnp.dtype
+
+  def setup(self) -> None:
+    shape = (self.vocab_size, self.features)
+    axes = ('vocab', 'embed')
+    self.embedding = weight(self, 'embedding', shape, axes=axes, stddev=1.0)
+
+  def __call__(self, ids_BxL: jax.Array) -> jax.Array:
+    # 'fill' makes an id that nobody has a NaN: never silently another row.
+    table_VxD = self.embedding
+    prompt = ports.read(self, 'prompt')
+    if prompt is None:
+      x_BxLxD = jnp.take(table_VxD, ids_BxL, axis=0, mode='fill')
+      return x_BxLxD.astype(self.dtype)
+    virtual_BxLx1 = (ids_BxL >= self.vocab_size)[..., None]
+    real_BxL = jnp.where(virtual_BxLx1[..., 0], 0, ids_BxL)
+    real_BxLxD = jnp.take(table_VxD, real_BxL, axis=0, mode='fill')
+    row_BxL = jnp.maximum(ids_BxL - self.vocab_size, 0)
+    prompt_BxLxD = _rows(prompt, row_BxL)
+    x_BxLxD = jnp.where(
+      virtual_BxLx1,
+      prompt_BxLxD.astype(self.dtype),
+      real_BxLxD.astype(self.dtype),
+    )
+    return x_BxLxD
+
+  def logits(self, x: jax.Array) -> jax.Array:
+    """The product with the transposed table, for a tied head; float32."""
+    return linear(x, self.embedding.T, out_dtype=jnp.float32)
+
+
+def _rows(prompt: jax.Array, row_BxL: jax.Array) -> jax.Array:
+  if prompt.ndim == 2:
+    return jnp.take(prompt, row_BxL, axis=0, mode='fill')
+  take = functools.partial(jnp.take, axis=0, mode='fill')
+  return jax.vmap(take)(prompt, row_BxL)
+
+
+class RelativeBias(nn.Module):
+  """T5's bias of a score by the distance from query to key, in buckets."""
+
+  num_heads: int
+  num_buckets: int
+  max_distance: int
+  bidirectional: bool
+  stddev: float
+
+  @nn.compact
+  def __call__(self, query_T: jax.Array, key_length: int) -> jax.Array:
+    """Bias [1, H, T, S] of queries at positions query_T < key_length = S."""
+    shape = (self.num_buckets, self.num_heads)
+    axes = ('relpos_buckets', 'heads')
+    table = weight(self, 'embedding', shape, axes=axes, stddev=self.stddev)
+    # Buckets are looked up, not computed on the device: a logarithm that is
+    # off by one bit would move a distance into another bucket.
+    bucket = relative_buckets(
+      np.arange(1 - key_length, key_length),
+      num_buckets=self.num_buckets,
+      max_distance=self.max_distance,
+      bidirectional=self.bidirectional,
+    )
+    by_distance_xH = table.astype(jnp.float32)[bucket]
+    distance_TxS = jnp.arange(key_length) - query_T[:, None]
+    bias_TxSxH = by_distance_xH[distance_TxS + (key_length - 1)]
+    return bias_TxSxH.transpose(2, 0, 1)[None]
+
+
+def relative_buckets(
+  distance: np.ndarray,
+  *,
+  num_buckets: int,
+  max_distance: int,
+  bidirectional: bool,
+) -> np.ndarray:
+  """T5's bucket of each distance (key position minus query position)."""
+  offset = np.zeros_like(distance)
+  if bidirectional:
+    num_buckets //= 2
+    offset = np.where(distance > 0, num_buckets, 0)
+    distance = np.abs(distance)
+  else:
+    distance = np.maximum(-distance, 0)
+  exact = num_buckets // 2
+  near = np.maximum(distance, 1).astype(np.float32) / np.float32(exact)
+  steps = np.log(near) / np.float32(math.log(max_distance / exact))
+  far = exact + (steps * np.float32(num_buckets - exact)).astype(np.int32)
+  far = np.minimum(far, num_buckets - 1)
+  return (offset + np.where(distance < exact, distance, far)).astype(np.int32)
+
+
+class Attention(nn.Module):
+  """Unscaled attention, as T5's; keys and values may be from a cache."""
+
+  features: int
+  num_heads: int
+  head_size: int
+  dropout_rate: float
+
+  def setup(self) -> None:
+    width = self.num_heads * self.head_size
+    inner = self.features**-0.5
+    axes = ('embed', 'joined_kv')
+    self.query = Linear(width, axes, inner * self.head_size**-0.5)
+    self.key = Linear(width, axes, inner)
+    self.value = Linear(width, axes, inner)
+    self.out = Linear(self.features, ('joined_kv', 'embed'), width**-0.5)
+    self.dropout = nn.Dropout(self.dropout_rate)
+
+  def key_value(self, x_BxSxD: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Keys [B, H, K, S] and values [B, H, S, K] of what is attended to.
+
+    In these layouts both products are plain matrix products of each head,
+    which a CPU does several times faster than einsum over [B, S, H, K].
+    """
+    key_BxSxHxK = self._heads(self.key(x_BxSxD))
+    value_BxSxHxK = self._heads(self.value(x_BxSxD))
+    return key_BxSxHxK.transpose(0, 2, 3, 1), value_BxSxHxK.swapaxes(1, 2)
+
+  def __call__(
+    self,
+    x_BxTxD: jax.Array,
+    key_BxHxKxS: jax.Array,
+    value_BxHxSxK: jax.Array,
+    biases: Sequence[jax.Array],
+    *,
+    deterministic: bool,
+  ) -> jax.Array:
+    """Each bias is added to the scores [B, H, T, S] by broadcasting."""
+    query_BxHxTxK = self._heads(self.query(x_BxTxD)).swapaxes(1, 2)
+    scores_BxHxTxS = jnp.matmul(
+      query_BxHxTxK, key_BxHxKxS, preferred_element_type=jnp.float32
+    )
+    for bias in biases:
+      scores_BxHxTxS = scores_BxHxTxS + bias
+    weights_BxHxTxS = jax.nn.softmax(scores_BxHxTxS, axis=-1)
+    weights_BxHxTxS = self.dropout(
+      weights_BxHxTxS.astype(x_BxTxD.dtype), deterministic=deterministic
+    )
+    mixed_BxHxTxK = jnp.matmul(
+      weights_BxHxTxS, value_BxHxSxK, preferred_element_type=jnp.float32
+    ).astype(x_BxTxD.dtype)
+    mixed_BxTxHxK = mixed_BxHxTxK.swapaxes(1, 2)
+    return self.out(mixed_BxTxHxK.reshape(*x_BxTxD.shape[:2], -1))
+
+  def _heads(self, x: jax.Array) -> jax.Array:
+    return x.reshape(*x.shape[:-1], self.num_heads, self.head_size)
+
+
+def mask_bias(mask_BxS: jax.Array) -> jax.Array:
+  """Float32 [B, 1, 1, S]: 0 where the mask is true, else out of reach."""
+  return jnp.where(mask_BxS, 0.0, MASKED).astype(jnp.float32)[:, None, None, :]
+
+
+def causal_bias(query_T: jax.Array, key_length: int) -> jax.Array:
+  """Float32 [1, 1, T, S]: a query does not see keys behind its position."""
+  seen_TxS = jnp.arange(key_length) <= query_T[:, None]
+  return jnp.where(seen_TxS, 0.0, MASKED).astype(jnp.float32)[None, None]

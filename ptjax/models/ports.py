@@ -1,0 +1,27 @@
+"""The letters of all shapes, and the ports through which a model is tuned.
+
+A port is a variable of the flax collection `ports` that a module reads if it is
+there; the model is the frozen one where it is not. Owns names only: what stands
+behind a port, and how it is trained, is not known here.
+
+  B batch            D model width       V vocabulary
+  L input length     H heads             N layers
+  T target length    K head size         C choices
+  P prompt length    F mlp width         S length attended to (J or T)
+  J = P + L
+"""
+
+import flax.linen as nn
+import jax
+
+COLLECTION = 'ports'
+
+# Rows of virtual tokens, [P, D] or [B, P, D]: id V + i reads row i.
+PROMPT = ('token_embedder', 'prompt')
+
+
+def read(module: nn.Module, name: str) -> jax.Array | None:
+  """The port `name` of a module, None where nobody filled it."""
+  if module.has_variable(COLLECTION, name):
+    return module.get_variable(COLLECTION, name)
+  return None

@@ -1,0 +1,291 @@
+"""T5: 1.0, 1.1, LM-adapted, Flan and mT5 by their configuration.
+
+Owns the architecture as pure functions of (params, ports, arrays), teacher
+forced or step by step with its own cache. Knows ports, not the methods that
+fill them; no tokenizer and no file.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ptjax.models import layers
+from ptjax.models.t5_layers import DecoderLayer, EncoderLayer, T5Config
+
+__all__ = ['CACHE_BATCH_AXES', 'Cache', 'T5', 'T5Config']
+
+Cache = dict[str, jax.Array]
+
+# The batch axis of each leaf of a cache; None where it has no batch.
+CACHE_BATCH_AXES: dict[str, int | None] = {
+  'self_key': 1,
+  'self_value': 1,
+  'cross_key': 1,
+  'cross_value': 1,
+  'input_mask': 0,
+  'index': None,
+}
+
+
+class T5(nn.Module):
+  """The whole model; every method is for `model.apply(..., method=)`."""
+
+  config: T5Config
+  dtype: Any = jnp.float32  # of the computation, not of the parameters
+  scan: bool = True  # one compiled layer, or all layers unrolled
+  remat: bool = False  # recompute a layer's insides in the backward pass
+
+  def setup(self) -> None:
+    config = self.config
+    self.token_embedder = layers.Embedder(
+      config.vocab_size, config.d_model, self.dtype
+    )
+    self.encoder = Encoder(config, scan=self.scan, remat=self.remat)
+    self.decoder = Decoder(config, scan=self.scan, remat=self.remat)
+    if not config.tied:
+      self.head = layers.Linear(
+        config.vocab_size, ('embed', 'vocab'), config.d_model**-0.5
+      )
+
+  def __call__(
+    self,
+    inputs_BxJ: jax.Array,
+    input_mask_BxJ: jax.Array,
+    decoder_ids_BxT: jax.Array,
+    *,
+    deterministic: bool = True,
+  ) -> jax.Array:
+    """Logits [B, T, V] in float32, teacher forced."""
+    encoded_BxJxD = self.encode(
+      inputs_BxJ, input_mask_BxJ, deterministic=deterministic
+    )
+    return self.decode(
+      decoder_ids_BxT,
+      encoded_BxJxD,
+      input_mask_BxJ,
+      deterministic=deterministic,
+    )
+
+  def encode(
+    self,
+    inputs_BxJ: jax.Array,
+    input_mask_BxJ: jax.Array,
+    *,
+    deterministic: bool = True,
+  ) -> jax.Array:
+    """The encoder's output [B, J, D]; ids from V on are virtual tokens."""
+    x_BxJxD = self.token_embedder(inputs_BxJ)
+    mask_Bx1x1xJ = layers.mask_bias(input_mask_BxJ)
+    return self.encoder(x_BxJxD, mask_Bx1x1xJ, deterministic=deterministic)
+
+  def decode(
+    self,
+    decoder_ids_BxT: jax.Array,
+    encoded_BxJxD: jax.Array,
+    input_mask_BxJ: jax.Array,
+    *,
+    deterministic: bool = True,
+  ) -> jax.Array:
+    """Logits [B, T, V] in float32 of ids already shifted to the right."""
+    x_BxTxD = self.decoder(
+      self.token_embedder(decoder_ids_BxT),
+      encoded_BxJxD,
+      layers.mask_bias(input_mask_BxJ),
+      deterministic=deterministic,
+    )
+    return self._logits(x_BxTxD)
+
+  def init_cache(
+    self,
+    encoded_BxJxD: jax.Array,
+    input_mask_BxJ: jax.Array,
+    *,
+    max_length: int,
+  ) -> Cache:
+    """An empty cache of max_length steps; the input's part is computed."""
+    config = self.config
+    cross_key, cross_value = self.decoder.cross_key_value(encoded_BxJxD)
+    batch = encoded_BxJxD.shape[0]
+    heads = (config.num_decoder_layers, batch, config.num_heads)
+    return {
+      'self_key': jnp.zeros((*heads, config.d_kv, max_length), self.dtype),
+      'self_value': jnp.zeros((*heads, max_length, config.d_kv), self.dtype),
+      'cross_key': cross_key,
+      'cross_value': cross_value,
+      'input_mask': input_mask_BxJ,
+      'index': jnp.zeros((), jnp.int32),
+    }
+
+  def decode_step(
+    self, ids_B: jax.Array, cache: Cache
+  ) -> tuple[jax.Array, Cache]:
+    """Logits [B, V] after one more id each, and the cache behind it."""
+    x_Bx1xD = self.token_embedder(ids_B[:, None])
+    x_Bx1xD, key, value = self.decoder.step(
+      x_Bx1xD, cache, layers.mask_bias(cache['input_mask'])
+    )
+    # All layers' new rows are written at once, which XLA does in place.
+    index, write = cache['index'], jax.lax.dynamic_update_slice_in_dim
+    cache = cache | {
+      'self_key': write(cache['self_key'], key, index, axis=4),
+      'self_value': write(cache['self_value'], value, index, axis=3),
+      'index': index + 1,
+    }
+    return self._logits(x_Bx1xD)[:, 0], cache
+
+  def _logits(self, x_BxTxD: jax.Array) -> jax.Array:
+    if self.config.scale_logits:
+      x_BxTxD = x_BxTxD * self.config.d_model**-0.5
+    if self.config.tied:
+      return self.token_embedder.logits(x_BxTxD)
+    return self.head(x_BxTxD, out_dtype=jnp.float32)
+
+
+class Encoder(nn.Module):
+  """Layers over the whole input, both directions."""
+
+  config: T5Config
+  scan: bool
+  remat: bool
+
+  def setup(self) -> None:
+    config = self.config
+    self.relative_bias = _relative_bias(config, bidirectional=True)
+    self.layers = _stack(
+      EncoderLayer,
+      config,
+      length=config.num_layers,
+      scan=self.scan,
+      remat=self.remat,
+      inputs={'__call__': (nn.broadcast, nn.broadcast)},
+    )
+    self.norm = layers.RMSNorm(config.layer_norm_epsilon)
+    self.dropout = nn.Dropout(config.dropout_rate)
+
+  def __call__(
+    self, x_BxJxD: jax.Array, mask_Bx1x1xJ: jax.Array, *, deterministic: bool
+  ) -> jax.Array:
+    length = x_BxJxD.shape[1]
+    bias_1xHxJxJ = self.relative_bias(jnp.arange(length), length)
+    x_BxJxD = self.dropout(x_BxJxD, deterministic=deterministic)
+    biases = (bias_1xHxJxJ, mask_Bx1x1xJ)
+    x_BxJxD, _ = self.layers(x_BxJxD, biases, deterministic)
+    x_BxJxD = self.norm(x_BxJxD)
+    return self.dropout(x_BxJxD, deterministic=deterministic)
+
+
+class Decoder(nn.Module):
+  """Causal layers that also attend to the encoder's output."""
+
+  config: T5Config
+  scan: bool
+  remat: bool
+
+  def setup(self) -> None:
+    config = self.config
+    self.relative_bias = _relative_bias(config, bidirectional=False)
+    self.layers = _stack(
+      DecoderLayer,
+      config,
+      length=config.num_decoder_layers,
+      scan=self.scan,
+      remat=self.remat,
+      inputs={
+        '__call__': (nn.broadcast,) * 4,
+        'cross_key_value': (nn.broadcast,),
+        'step': (0, nn.broadcast, nn.broadcast, nn.broadcast),
+      },
+    )
+    self.norm = layers.RMSNorm(config.layer_norm_epsilon)
+    self.dropout = nn.Dropout(config.dropout_rate)
+
+  def __call__(
+    self,
+    x_BxTxD: jax.Array,
+    encoded_BxJxD: jax.Array,
+    mask_Bx1x1xJ: jax.Array,
+    *,
+    deterministic: bool,
+  ) -> jax.Array:
+    length = x_BxTxD.shape[1]
+    biases = self._self_biases(jnp.arange(length), length)
+    x_BxTxD = self.dropout(x_BxTxD, deterministic=deterministic)
+    x_BxTxD, _ = self.layers(
+      x_BxTxD, encoded_BxJxD, biases, mask_Bx1x1xJ, deterministic
+    )
+    x_BxTxD = self.norm(x_BxTxD)
+    return self.dropout(x_BxTxD, deterministic=deterministic)
+
+  def cross_key_value(
+    self, encoded_BxJxD: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """Keys [N, B, H, K, J] and values [N, B, H, J, K] of the input."""
+    _, key_value = self.layers.cross_key_value(None, encoded_BxJxD)
+    return key_value
+
+  def step(
+    self, x_Bx1xD: jax.Array, cache: Cache, mask_Bx1x1xJ: jax.Array
+  ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """One position further: output, and all layers' new keys and values."""
+    index, length = cache['index'], cache['self_key'].shape[-1]
+    biases = self._self_biases(index[None], length)
+    past = tuple(
+      cache[name]
+      for name in ('self_key', 'self_value', 'cross_key', 'cross_value')
+    )
+    x_Bx1xD, (key, value) = self.layers.step(
+      x_Bx1xD, past, index, biases, mask_Bx1x1xJ
+    )
+    return self.norm(x_Bx1xD), key, value
+
+  def _self_biases(
+    self, query_T: jax.Array, length: int
+  ) -> tuple[jax.Array, ...]:
+    causal = layers.causal_bias(query_T, length)
+    return self.relative_bias(query_T, length), causal
+
+
+def _relative_bias(
+  config: T5Config, *, bidirectional: bool
+) -> layers.RelativeBias:
+  return layers.RelativeBias(
+    config.num_heads,
+    config.relative_attention_num_buckets,
+    config.relative_attention_max_distance,
+    bidirectional,
+    config.d_model**-0.5,
+  )
+
+
+def _stack(
+  layer: type[nn.Module],
+  config: T5Config,
+  *,
+  length: int,
+  scan: bool,
+  remat: bool,
+  inputs: dict[str, tuple],
+) -> nn.Module:
+  """`length` layers whose parameters are stacked on axis 0.
+
+  `inputs` says for each method how its inputs behind the carried one meet the
+  layers: along axis 0, or the same for all. Without scan the loop is unrolled.
+  """
+  if remat:
+    # Behind the module: carried x first, and `deterministic` is the last.
+    last = len(inputs['__call__']) + 1
+    layer = nn.remat(layer, prevent_cse=not scan, static_argnums=(last,))
+  lifted = {
+    method: {
+      'variable_axes': {'params': 0, 'ports': 0},
+      'split_rngs': {'params': True, 'dropout': True},
+      'in_axes': axes,
+      'length': length,
+      'unroll': 1 if scan else length,
+      'metadata_params': {nn.PARTITION_NAME: 'layers'},
+    }
+    for method, axes in inputs.items()
+  }
+  return nn.scan(layer, methods=lifted)(config)

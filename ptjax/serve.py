@@ -1,0 +1,154 @@
+"""Rows in, rows out: text generated, or log-probabilities, by any model.
+
+Owns the JSON lines of `predict` and `score`. Knows no task.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from ptjax import config as config_lib
+from ptjax import parts, step, tuned
+from ptjax.config import UserError
+from ptjax.data import batch, pipeline
+from ptjax.export import prompt as prompt_lib
+from ptjax.methods import base
+from ptjax.parts import Parts
+
+Row = dict[str, Any]
+
+
+def run(
+  config: Any, *, mode: str, source: str, target: str, prompt: str
+) -> None:
+  """Reads `source`, writes each row with its answer to `target`.
+
+  Args:
+    mode: 'predict' adds `prediction`; 'score' adds `log_prob`, in nats over
+      the target's pieces and EOS, and `num_tokens`.
+    prompt: a file or a run; '' for the model alone.
+  """
+  rows = list(read_rows(source, mode))
+  made, own, frozen = with_prompt(config, prompt)
+  answers = (predict if mode == 'predict' else score)(made, own, frozen, rows)
+  path = pathlib.Path(target)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  aside = path.with_name(f'.{path.name}.part')
+  with open(aside, 'w', encoding='utf-8') as file:
+    for row, new in zip(rows, answers):
+      file.write(json.dumps({**row, **new}, ensure_ascii=False) + '\n')
+  os.replace(aside, path)
+
+
+def with_prompt(config: Any, name: str) -> tuple[Parts, Any, Any]:
+  """(parts, tuned, frozen) of a model with the prompt of that name, or none."""
+  config = config.copy_and_resolve_references()
+  own, record = prompt_lib.read(name, task=config.task) if name else ({}, {})
+  config.method.name = 'none'
+  if own:
+    config.method.name = record.get('method', {}).get('name', 'soft_prompt')
+  if 'prompt' in own:
+    config.method.length = own['prompt']['encoder'].shape[0]
+  made = parts.build(config)
+  loaded = made.loaded
+  prompt_lib.check_model(
+    record, fingerprint=loaded.fingerprint, name=loaded.name
+  )
+  return made, *made.place(own)
+
+
+def read_rows(source: str, mode: str) -> Iterator[Row]:
+  """The rows of a JSON-lines file, each held against what `mode` needs."""
+  needs = ('inputs',) if mode == 'predict' else ('inputs', 'targets')
+  try:
+    lines = open(source, encoding='utf-8')
+  except OSError as error:
+    raise UserError(f'--input={source}: {error.strerror}') from None
+  with lines:
+    for number, line in enumerate(lines, 1):
+      if not line.strip():
+        continue
+      where = f'{source}, line {number}'
+      try:
+        row = json.loads(line)
+      except json.JSONDecodeError as error:
+        raise UserError(f'{where}: no JSON: {error}') from None
+      if not isinstance(row, dict):
+        raise UserError(f'{where}: {line.strip()[:40]} is no JSON object')
+      for need in needs:
+        if need not in row and f'{need[:-1]}_ids' not in row:
+          raise UserError(
+            f'{where}: no {need!r} (or {need[:-1] + "_ids"!r}) among its '
+            f'fields {", ".join(row) or "(none)"}'
+          )
+      yield row
+
+
+def predict(
+  made: Parts, own: Any, frozen: Any, rows: Sequence[Row]
+) -> list[Row]:
+  """{'prediction': text} for each row."""
+  encoded = [_encode(made, row, targets=False) for row in rows]
+  rng = jax.random.key(made.config.seed)
+  out: list[Row] = [{}] * len(rows)
+  for count, part in enumerate(_batches(made, encoded)):
+    ids = made.generate(
+      own,
+      frozen,
+      part,
+      jax.random.fold_in(rng, count),
+      max_length=made.config.max_length,
+    )
+    for index, found in zip(part['index'], np.asarray(ids)):
+      if index >= 0:
+        out[index] = {'prediction': made.tokenizer.decode(found)}
+  return out
+
+
+def score(made: Parts, own: Any, frozen: Any, rows: Sequence[Row]) -> list[Row]:
+  """{'log_prob': nats, 'num_tokens': count} for each row."""
+  encoded = [_encode(made, row, targets=True) for row in rows]
+  log_probs = step.make_log_probs(made.tuned_model)
+  out: list[Row] = [{}] * len(rows)
+  for part in _batches(made, encoded):
+    sums, counts = log_probs(own, frozen, part)
+    for index, nats, count in zip(
+      part['index'], np.asarray(sums), np.asarray(counts)
+    ):
+      if index >= 0:
+        out[index] = {'log_prob': float(nats), 'num_tokens': int(count)}
+  return out
+
+
+def _encode(made: Parts, row: Row, *, targets: bool) -> batch.Encoded:
+  """A row's ids: text gets its EOS, ids are taken as they are."""
+
+  def ids(text_key: str, ids_key: str):
+    if ids_key in row:
+      found = row[ids_key]
+    else:
+      found = made.tokenizer.encode(str(row[text_key]))
+      found = [*found, made.tokenizer.eos_id]
+    return np.asarray(found, np.int32)
+
+  inputs = ids('inputs', 'input_ids')
+  # The frozen model reads any length; what a prompt adds is said in config.
+  return batch.Encoded(
+    inputs, ids('targets', 'target_ids') if targets else inputs[:0]
+  )
+
+
+def _batches(made: Parts, encoded: Sequence[batch.Encoded]) -> Iterator[Any]:
+  if not encoded:
+    return iter(())
+  lengths = [len(row.inputs) for row in encoded]
+  return pipeline.eval_batches(
+    encoded,
+    batch_size=min(made.config.eval.batch_size, len(encoded)),
+    buckets=batch.choose_buckets(lengths, max_length=max(lengths)),
+  )

@@ -1,0 +1,209 @@
+"""One update and one evaluation, as pure functions.
+
+Owns the loss, what a checkpoint holds (TrainState) and when an update must not
+happen. Knows no text, file or clock.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from ptjax.predict import rank, sample
+from ptjax.tuned import Batch, Tree, TunedModel
+
+
+class TrainState(flax.struct.PyTreeNode):
+  """All that changes in a run, and so all that a checkpoint holds.
+
+  Attributes:
+    step: updates done, int32.
+    tuned: what trains, float32.
+    opt_state: the optimizer's, of `tuned` alone.
+    rng: key of dropout; the step is folded in, so a resumed run repeats.
+    ok: False once a loss or gradient was not finite. The state stays what it
+      was before that update, the last good one.
+    best: `tuned` at its best score on dev.
+    best_score, best_step: that score (×100) and the step it was reached at.
+    stale: evaluations since then.
+  """
+
+  step: jax.Array
+  tuned: Tree
+  opt_state: Tree
+  rng: jax.Array
+  ok: jax.Array
+  best: Tree
+  best_score: jax.Array
+  best_step: jax.Array
+  stale: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class StepOptions:
+  """Static choices of a step; see `config.train`."""
+
+  accumulate: int = 1
+  dropout: bool = False
+  z_loss: float = 0.0
+
+
+def init_state(
+  tuned: Tree, tx: optax.GradientTransformation, *, rng: jax.Array
+) -> TrainState:
+  """The state before the first update."""
+  return TrainState(
+    step=jnp.int32(0),
+    tuned=tuned,
+    opt_state=tx.init(tuned),
+    rng=jax.random.key_data(rng),
+    ok=jnp.bool_(True),
+    best=jax.tree.map(jnp.copy, tuned),
+    best_score=jnp.float32(-jnp.inf),
+    best_step=jnp.int32(-1),
+    stale=jnp.int32(0),
+  )
+
+
+def loss_sum(
+  logits_BxTxV: jax.Array,
+  targets_BxT: jax.Array,
+  *,
+  mask_BxT: jax.Array,
+  z_loss: float = 0.0,
+) -> jax.Array:
+  """Cross-entropy in nats, summed over the target tokens, EOS included.
+
+  z_loss weighs log(Z)^2 (T5X: 1e-4), which keeps logits near zero.
+  """
+  log_z_BxT = jax.nn.logsumexp(logits_BxTxV, axis=-1)
+  hit_BxT = jnp.take_along_axis(logits_BxTxV, targets_BxT[..., None], axis=-1)[
+    ..., 0
+  ]
+  nats_BxT = log_z_BxT - hit_BxT + z_loss * jnp.square(log_z_BxT)
+  return jnp.sum(jnp.where(mask_BxT, nats_BxT, 0.0))
+
+
+def make_train_step(
+  tuned_model: TunedModel,
+  tx: optax.GradientTransformation,
+  *,
+  options: StepOptions = StepOptions(),
+) -> Callable[[TrainState, Tree, Batch], tuple[TrainState, dict]]:
+  """A jitted (state, frozen, batch) -> (state, metrics); donates the state."""
+
+  def summed(tuned, frozen, batch, rng):
+    logits = tuned_model.logits(tuned, frozen, batch, rng=rng)
+    return loss_sum(
+      logits,
+      batch['targets'],
+      mask_BxT=batch['target_mask'],
+      z_loss=options.z_loss,
+    )
+
+  grad = jax.value_and_grad(summed)
+
+  def total(tuned, frozen, batch, rng):
+    """Loss and gradient, summed over micro-batches: exact for any number."""
+    k = options.accumulate
+    if k == 1:
+      return grad(tuned, frozen, batch, rng)
+    # Strided, so that filler rows at a batch's end spread over all of them.
+    split = jax.tree.map(
+      lambda x: x.reshape(x.shape[0] // k, k, *x.shape[1:]).swapaxes(0, 1),
+      batch,
+    )
+
+    def add(carry, part):
+      index, micro = part
+      key = None if rng is None else jax.random.fold_in(rng, index)
+      new = grad(tuned, frozen, micro, key)
+      return jax.tree.map(jnp.add, carry, new), None
+
+    zero = (jnp.float32(0), jax.tree.map(jnp.zeros_like, tuned))
+    return jax.lax.scan(add, zero, (jnp.arange(k), split))[0]
+
+  def step(state: TrainState, frozen: Tree, batch: Batch):
+    rng = None
+    if options.dropout:
+      key = jax.random.wrap_key_data(state.rng)
+      rng = jax.random.fold_in(key, state.step)
+    loss, grads = total(state.tuned, frozen, batch, rng)
+    tokens = jnp.maximum(jnp.sum(batch['target_mask']), 1)
+    loss, grads = jax.tree.map(lambda x: x / tokens, (loss, grads))
+    grad_norm = optax.tree.norm(grads)
+    updates, opt_state = tx.update(grads, state.opt_state, state.tuned)
+    ok = state.ok & jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+    new = state.replace(
+      step=state.step + 1,
+      tuned=optax.apply_updates(state.tuned, updates),
+      opt_state=opt_state,
+    )
+    kept = jax.tree.map(lambda n, o: jnp.where(ok, n, o), new, state)
+    metrics = {
+      'loss': loss,
+      'grad_norm': grad_norm,
+      'update_norm': optax.tree.norm(updates),
+      'tuned_norm': optax.tree.norm(state.tuned),
+    }
+    return kept.replace(ok=ok), metrics
+
+  return jax.jit(step, donate_argnums=0)
+
+
+def note_score(state: TrainState, score: float) -> TrainState:
+  """The state after an evaluation on dev: the best so far is kept.
+
+  A tie keeps the earlier one.
+  """
+  better = score > state.best_score
+  return state.replace(
+    best=jax.tree.map(
+      lambda new, old: jnp.where(better, new, old), state.tuned, state.best
+    ),
+    best_score=jnp.where(better, score, state.best_score),
+    best_step=jnp.where(better, state.step, state.best_step),
+    stale=jnp.where(better, 0, state.stale + 1),
+  )
+
+
+def make_log_probs(
+  tuned_model: TunedModel,
+) -> Callable[[Tree, Tree, Batch], tuple[jax.Array, jax.Array]]:
+  """A jitted (tuned, frozen, batch) -> (nats_B, tokens_B) of the targets."""
+
+  def log_probs(tuned, frozen, batch):
+    return rank.log_probs(
+      tuned_model.logits(tuned, frozen, batch),
+      batch['targets'],
+      target_mask_BxT=batch['target_mask'],
+    )
+
+  return jax.jit(log_probs)
+
+
+def make_generate(
+  tuned_model: TunedModel, *, sampler: Any = sample.Greedy()
+) -> Callable[..., jax.Array]:
+  """A jitted (tuned, frozen, batch, rng, *, max_length) -> ids_BxT."""
+  config = tuned_model.model.config
+
+  def generate(tuned, frozen, batch, rng, *, max_length):
+    cache = tuned_model.prefill(tuned, frozen, batch, max_length=max_length)
+    return sample.generate(
+      lambda ids_B, cache: tuned_model.decode_step(tuned, frozen, ids_B, cache),
+      cache,
+      batch_size=batch['inputs'].shape[0],
+      start_id=config.decoder_start_id,
+      eos_id=config.eos_id,
+      pad_id=config.pad_id,
+      max_length=max_length,
+      sampler=sampler,
+      rng=rng,
+    )
+
+  return jax.jit(generate, static_argnames='max_length')

@@ -1,0 +1,124 @@
+"""Answers to test splits, as SuperGLUE's leaderboard takes them.
+
+Owns the names and forms of its ten files. An answer that is no label cannot be
+submitted: the task's first label stands for it, and is counted.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ptjax.config import UserError
+from ptjax.tasks.base import Example, Task
+
+FILES = {
+  'boolq': 'BoolQ',
+  'cb': 'CB',
+  'copa': 'COPA',
+  'multirc': 'MultiRC',
+  'record': 'ReCoRD',
+  'rte': 'RTE',
+  'wic': 'WiC',
+  'wsc': 'WSC',
+  'axb': 'AX-b',
+  'axg': 'AX-g',
+}
+
+
+def write(
+  folder: pathlib.Path,
+  task: Task,
+  predictions: Sequence[str],
+  *,
+  examples: Sequence[Example],
+) -> tuple[pathlib.Path, int]:
+  """Writes a task's file; returns its path and the answers replaced.
+
+  Raises:
+    UserError: the leaderboard has no such task.
+  """
+  name = task.name.rpartition('/')[-1]
+  if not task.name.startswith('superglue/') or name not in FILES:
+    raise UserError(
+      f"{task.name} is no task of SuperGLUE's leaderboard; it has "
+      f'{", ".join(FILES)}'
+    )
+  if len(predictions) != len(examples):
+    raise ValueError(
+      f'{len(predictions)} predictions for {len(examples)} examples'
+    )
+  lines, replaced = _lines(name, task, predictions, examples)
+  folder.mkdir(parents=True, exist_ok=True)
+  path = folder / f'{FILES[name]}.jsonl'
+  aside = path.with_name(f'.{path.name}.part')
+  with open(aside, 'w', encoding='utf-8') as file:
+    for line in lines:
+      file.write(json.dumps(line, ensure_ascii=False) + '\n')
+  os.replace(aside, path)
+  return path, replaced
+
+
+def _lines(
+  name: str,
+  task: Task,
+  predictions: Sequence[str],
+  examples: Sequence[Example],
+) -> tuple[list[dict[str, Any]], int]:
+  if name == 'record':
+    return list(_record(predictions, examples)), 0
+  if name == 'wsc':
+    found = task.answers(predictions, examples)
+  else:
+    found = [task.index(p) for p in predictions]
+  replaced = sum(index < 0 for index in found)
+  found = [max(index, 0) for index in found]
+  if name == 'multirc':
+    return list(_multirc(found, examples)), replaced
+  lines = [
+    {'idx': _idx(e), 'label': _label(name, task, index)}
+    for e, index in zip(examples, found)
+  ]
+  return lines, replaced
+
+
+def _label(name: str, task: Task, index: int) -> str | int:
+  if name == 'copa':
+    return index
+  if name == 'wsc':
+    return ('False', 'True')[index]
+  word = task.labels[index]
+  return word.lower() if name in ('boolq', 'wic') else word
+
+
+def _idx(example: Example) -> int:
+  # AX-b's file has its numbers in quotes.
+  return int(example.meta['idx'])
+
+
+def _multirc(
+  found: Sequence[int], examples: Sequence[Example]
+) -> Iterator[dict[str, Any]]:
+  """One line a paragraph, with its questions and their answers inside."""
+  paragraphs: dict[Any, dict[Any, list]] = {}
+  for example, label in zip(examples, found):
+    idx = example.meta['idx']
+    questions = paragraphs.setdefault(idx['paragraph'], {})
+    questions.setdefault(idx['question'], []).append(
+      {'idx': idx['answer'], 'label': label}
+    )
+  for paragraph, questions in paragraphs.items():
+    inside = [{'idx': q, 'answers': a} for q, a in questions.items()]
+    yield {'idx': paragraph, 'passage': {'questions': inside}}
+
+
+def _record(
+  predictions: Sequence[str], examples: Sequence[Example]
+) -> Iterator[dict[str, Any]]:
+  seen = set()
+  for prediction, example in zip(predictions, examples):
+    if example.meta['group'] not in seen:
+      seen.add(example.meta['group'])
+      query = example.meta['idx']['query']
+      yield {'idx': query, 'label': prediction.strip()}

@@ -1,0 +1,146 @@
+"""Folders in Hugging Face's layout: which files, and safetensors itself.
+
+Owns finding the weight files of a folder, their index, and reading slices of a
+safetensors file without the rest of it. Knows no model: names and shapes only.
+"""
+
+import json
+import math
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from ptjax.config import UserError
+from ptjax.weights import table, torch_bin
+
+_DTYPES = {
+  'F64': np.dtype(np.float64),
+  'F32': np.dtype(np.float32),
+  'F16': np.dtype(np.float16),
+  'BF16': np.dtype(ml_dtypes.bfloat16),
+}
+
+# In the order of preference.
+SINGLE = ('model.safetensors', 'pytorch_model.bin')
+INDEX = tuple(f'{name}.index.json' for name in SINGLE)
+
+
+class Safetensors:
+  """One safetensors file, of which only what is asked for is read."""
+
+  def __init__(self, path: pathlib.Path):
+    self.path = path
+    self._entries, self._begin = _header(path)
+    self.shapes = {
+      name: tuple(entry['shape']) for name, entry in self._entries.items()
+    }
+
+  def read(self, name: str, start: int, stop: int) -> np.ndarray:
+    entry, shape = self._entries[name], self.shapes[name]
+    dtype = _DTYPES.get(entry['dtype'])
+    if dtype is None:
+      raise UserError(
+        f'{self.path}: {name} is of type {entry["dtype"]}; weights of type '
+        f'{", ".join(_DTYPES)} can be read.'
+      )
+    row = math.prod(shape[1:])
+    first, last = entry['data_offsets']
+    if last - first != math.prod(shape) * dtype.itemsize:
+      raise UserError(f'{self.path}: {name} has not the bytes of its shape.')
+    offset = self._begin + first + start * row * dtype.itemsize
+    count = (stop - start) * row
+    rows = np.fromfile(self.path, dtype, count=count, offset=offset)
+    if rows.size != count:
+      raise UserError(f'{self.path}: the file ends within {name}.')
+    return rows.reshape(stop - start, *shape[1:])
+
+
+def _header(path: pathlib.Path) -> tuple[dict[str, Any], int]:
+  """Entries by name, and where the data begins."""
+  size = path.stat().st_size
+  with path.open('rb') as file:
+    length = int.from_bytes(file.read(8), 'little')
+    if size < 8 or length > size - 8:
+      raise UserError(f'{path}: not a whole safetensors file; fetch it again.')
+    try:
+      entries = json.loads(file.read(length))
+      entries.pop('__metadata__', None)
+      ends = [entry['data_offsets'][1] for entry in entries.values()]
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+      raise UserError(
+        f'{path}: its header is not that of a safetensors file; fetch it again.'
+      ) from None
+  begin = 8 + length
+  if ends and begin + max(ends) > size:
+    raise UserError(
+      f'{path}: the file is {begin + max(ends) - size} bytes short; '
+      'fetch it again.'
+    )
+  return entries, begin
+
+
+class Folder:
+  """All weight files of a folder as one source."""
+
+  def __init__(self, parts: Mapping[str, table.Source]):
+    self._parts = dict(parts)
+    self.shapes = {name: part.shapes[name] for name, part in parts.items()}
+
+  def read(self, name: str, start: int, stop: int) -> np.ndarray:
+    return self._parts[name].read(name, start, stop)
+
+
+def open_folder(folder: pathlib.Path) -> table.Source:
+  """The weights of a folder: safetensors before .bin, one file or several."""
+  for single, index in zip(SINGLE, INDEX):
+    if (folder / single).is_file():
+      return _open(folder / single)
+    if (folder / index).is_file():
+      return _open_index(folder, index)
+  raise UserError(
+    f'{folder}: no weights there; expected {" or ".join(SINGLE)}, or an index '
+    f'such as {INDEX[0]}.'
+  )
+
+
+def shards(index: pathlib.Path) -> dict[str, str]:
+  """File name by tensor name, as an index says it."""
+  try:
+    files = json.loads(index.read_text())['weight_map']
+    names = [pathlib.PurePath(file).name for file in files.values()]
+  except (ValueError, KeyError, TypeError, AttributeError):
+    raise UserError(f'{index}: not an index of weight files.') from None
+  if names != list(files.values()):
+    raise UserError(f'{index}: names a file outside of its folder.')
+  return files
+
+
+def _open_index(folder: pathlib.Path, index: str) -> Folder:
+  files = shards(folder / index)
+  missing = [f for f in sorted(set(files.values())) if not _is_file(folder, f)]
+  if missing:
+    raise UserError(
+      f'{folder}: {index} names {", ".join(missing)}, not there; fetch again.'
+    )
+  opened = {file: _open(folder / file) for file in set(files.values())}
+  lost = sorted(n for n, file in files.items() if n not in opened[file].shapes)
+  if lost:
+    raise UserError(
+      f'{folder}: {index} promises {lost[0]} (of {len(lost)}) in '
+      f'{files[lost[0]]}, which does not hold it.'
+    )
+  parts = {n: part for part in opened.values() for n in part.shapes}
+  return Folder(parts)
+
+
+def _is_file(folder: pathlib.Path, name: str) -> bool:
+  return (folder / name).is_file()
+
+
+def _open(path: pathlib.Path) -> table.Source:
+  if path.suffix == '.safetensors':
+    return Safetensors(path)
+  return torch_bin.TorchBin(path)

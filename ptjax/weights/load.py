@@ -1,0 +1,229 @@
+"""A model's name becomes a network and its frozen parameters.
+
+Owns what a name may be, the order in which a model is read, checked, cast and
+placed, and its fingerprint. Formats and families have a file each beside this.
+"""
+
+import concurrent.futures
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+import os
+import pathlib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import ptjax
+from ptjax.config import UserError
+from ptjax.models import t5
+from ptjax.weights import hf, hub, t5x, table
+from ptjax.weights import t5 as t5_table
+
+_DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+_CHUNK = 1 << 22  # values read at a time: 16 MiB of float32
+_EMBEDDED = {'miniature': 'miniature/t5'}
+
+Placement = Callable[[str, tuple[int, ...]], jax.sharding.Sharding]
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+  """A model as it came from its files."""
+
+  model: nn.Module
+  params: dict[str, Any]
+  config: t5.T5Config
+  fingerprint: str  # of the values in the files, whatever their format
+  folder: pathlib.Path
+  name: str
+
+
+def load(
+  name: str,
+  *,
+  dtype: str = 'float32',
+  device_put: bool = True,
+  placement: Placement | None = None,
+  **overrides: Any,
+) -> Loaded:
+  """Reads a model, strictly.
+
+  Args:
+    name: `miniature`, a folder (Hugging Face's layout or a T5X checkpoint), or
+      a name on the hub.
+    dtype: what the parameters are kept in and computed in.
+    device_put: False leaves numpy arrays on the host.
+    placement: gives a parameter's sharding by its path and shape; every device
+      then reads its own part of the files only.
+    **overrides: keys of config.json that win over the file, for checkpoints
+      that do not say them, such as `relative_attention_max_distance`.
+  """
+  if dtype not in _DTYPES:
+    raise UserError(
+      f'dtype is {dtype!r}; expected one of {", ".join(_DTYPES)}.'
+    )
+  folder = resolve(name)
+  source, config = _open(folder, overrides)
+  rows = t5_table.tensors(config)
+  table.check(rows, source, where=str(folder))
+  params: dict[str, Any] = {}
+  for row in rows:
+    array = _array(source, row, np.dtype(_DTYPES[dtype]), placement)
+    *scopes, leaf = row.path.split('/')
+    scope = params
+    for key in scopes:
+      scope = scope.setdefault(key, {})
+    scope[leaf] = jax.device_put(array) if device_put else array
+  return Loaded(
+    model=t5.T5(config, dtype=_DTYPES[dtype]),
+    params=params,
+    config=config,
+    fingerprint=fingerprint(source, rows),
+    folder=folder,
+    name=str(name),
+  )
+
+
+def resolve(name: str) -> pathlib.Path:
+  """The folder of a model, fetched from the hub where that is meant."""
+  name = str(name)
+  if name in _EMBEDDED:
+    return pathlib.Path(ptjax.__file__).parent / _EMBEDDED[name]
+  path = pathlib.Path(name).expanduser()
+  if path.is_dir():
+    return path
+  if path.exists():
+    raise UserError(f'{name!r} is a file; a model is named by its folder.')
+  if not re.fullmatch(r'[\w-][\w.-]*(/[\w.-]+)?', name):
+    raise UserError(f'There is no folder {name!r}.{_near_folders(path)}')
+  if near := difflib.get_close_matches(name, _EMBEDDED, n=1):
+    raise UserError(
+      f'There is no model {name!r}; the embedded one is {near[0]!r}.'
+    )
+  return hub.fetch_model(name)
+
+
+def _near_folders(path: pathlib.Path) -> str:
+  if not path.parent.is_dir():
+    return ''
+  names = [p.name for p in path.parent.iterdir() if p.is_dir()]
+  near = difflib.get_close_matches(path.name, names, n=3)
+  return f' Near it: {", ".join(near)}.' if near else ''
+
+
+def _open(
+  folder: pathlib.Path, overrides: dict[str, Any]
+) -> tuple[table.Source, t5.T5Config]:
+  """The family's view of the files, and the network they describe."""
+  values = _read_json(folder / 'config.json')
+  if t5x.is_checkpoint(folder):
+    source = t5x.Checkpoint(folder)
+    values = t5x.sizes(source, where=str(folder)) | values
+  else:
+    _refuse_family(values, folder)
+    source = hf.open_folder(folder)
+  source, tied = t5_table.canonical(source, where=str(folder))
+  values |= overrides
+  return source, t5_table.config(values, tied=tied, where=str(folder))
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+  if not path.is_file():
+    return {}
+  try:
+    values = json.loads(path.read_text())
+  except ValueError as error:
+    raise UserError(f'{path}: not readable as JSON ({error}).') from None
+  if not isinstance(values, dict):
+    raise UserError(f'{path}: expected an object of settings.')
+  return values
+
+
+def _refuse_family(values: dict[str, Any], folder: pathlib.Path) -> None:
+  if not values:
+    raise UserError(
+      f'{folder}: no config.json and no T5X checkpoint; not a model folder.'
+    )
+  family = values.get('model_type')
+  if family not in t5_table.MODEL_TYPES:
+    raise UserError(
+      f'{folder}: model_type is {family!r}; models of type '
+      f'{", ".join(t5_table.MODEL_TYPES)} can be loaded.'
+    )
+
+
+def _array(
+  source: table.Source,
+  row: table.Tensor,
+  dtype: np.dtype,
+  placement: Placement | None,
+) -> np.ndarray | jax.Array:
+  shape = row.own_shape()
+  if placement is None:
+    return _block(source, row, tuple(slice(0, n) for n in shape), dtype)
+  return jax.make_array_from_callback(
+    shape,
+    placement(row.path, shape),
+    lambda index: _block(
+      source,
+      row,
+      tuple(slice(*i.indices(n)[:2]) for i, n in zip(index, shape)),
+      dtype,
+    ),
+  )
+
+
+def _block(
+  source: table.Source,
+  row: table.Tensor,
+  index: tuple[slice, ...],
+  dtype: np.dtype,
+) -> np.ndarray:
+  """A box of our parameter, cast; only the rows it touches are read."""
+  block = np.empty([i.stop - i.start for i in index], dtype)
+  names, layers = row.names(), [block]
+  if row.layers:
+    names, layers = names[index[0]], list(block)
+    index = index[1:]
+  if row.transpose:
+    layers, index = [layer.T for layer in layers], index[::-1]
+  first, rest = index[0], index[1:]
+  for name, layer in zip(names, layers):
+    for start, stop in _chunks(row.shape, first.start, first.stop):
+      rows = source.read(name, start, stop)[:, *rest] if rest else None
+      if rows is None:
+        rows = source.read(name, start, stop)
+      layer[start - first.start : stop - first.start] = rows
+  return block
+
+
+def _chunks(
+  shape: tuple[int, ...], start: int, stop: int
+) -> Iterator[tuple[int, int]]:
+  step = max(1, _CHUNK // max(1, math.prod(shape[1:])))
+  for begin in range(start, stop, step):
+    yield begin, min(begin + step, stop)
+
+
+def fingerprint(source: table.Source, rows: Iterable[table.Tensor]) -> str:
+  """A hash of names, shapes and float32 values, blind to the file's format."""
+  shapes = {name: row.shape for row in rows for name in row.names()}
+
+  def digest(name: str) -> bytes:
+    sha = hashlib.sha256(f'{name} {list(shapes[name])}'.encode())
+    for start, stop in _chunks(shapes[name], 0, shapes[name][0]):
+      values = source.read(name, start, stop)
+      sha.update(np.ascontiguousarray(values, '<f4').data)
+    return sha.digest()
+
+  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    digests = pool.map(digest, sorted(shapes))
+  return hashlib.sha256(b''.join(digests)).hexdigest()

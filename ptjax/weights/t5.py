@@ -1,0 +1,333 @@
+"""The T5 family as transformers names it: tensors, config, what to ignore.
+
+Owns the names and orientation of T5's tensors in Hugging Face files and the
+meaning of its config.json, both ways. Knows no file format.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ptjax.config import UserError
+from ptjax.models import t5
+from ptjax.weights import table
+
+MODEL_TYPES = ('t5', 'mt5')
+EMBEDDING = 'shared.weight'
+HEAD = 'lm_head.weight'
+
+# Other names of the embedding. transformers ties the three, so a file carries
+# one of them, or copies.
+EMBEDDING_COPIES = (
+  'encoder.embed_tokens.weight',
+  'decoder.embed_tokens.weight',
+)
+
+# Tensors that real files carry and nobody needs: the published T5s have a
+# relative bias of the attention to the input that was never used.
+SUPERFLUOUS = (
+  'decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight',
+)
+
+# Config attributes that say nothing of the network.
+_IGNORED = frozenset(
+  (
+    '_commit_hash',
+    '_name_or_path',
+    'architectures',
+    'dtype',
+    'finetuning_task',
+    'gradient_checkpointing',
+    'id2label',
+    'initializer_factor',
+    'label2id',
+    'max_length',
+    'n_positions',
+    'output_past',
+    'prefix',
+    'task_specific_params',
+    'tokenizer_class',
+    'torch_dtype',
+    'transformers_version',
+    'use_cache',
+  )
+)
+
+# Attributes that must be absent or as here: what else they could say, this
+# network does not do.
+_DEFAULTS: dict[str, tuple[Any, ...]] = {
+  'add_cross_attention': (False,),
+  'bos_token_id': (None,),
+  'chunk_size_feed_forward': (0,),
+  'classifier_dropout': (0, 0.0),
+  'cross_attention_hidden_size': (None,),
+  'is_decoder': (False,),
+  'is_encoder_decoder': (True,),
+  'output_attentions': (False,),
+  'output_hidden_states': (False,),
+  'problem_type': (None,),
+  'pruned_heads': ({}, None),
+  'return_dict': (True,),
+  'sep_token_id': (None,),
+  'tf_legacy_loss': (False,),
+  'tie_encoder_decoder': (False,),
+  'torchscript': (False,),
+  'use_bfloat16': (False,),
+}
+
+_ACTIVATIONS = {
+  'relu': ('relu', False),
+  'gelu': ('gelu', False),
+  'gelu_new': ('gelu_new', False),
+  'silu': ('silu', False),
+  # transformers reads 'gated-gelu' as the tanh form, which T5 1.1 uses.
+  'gated-gelu': ('gelu_new', True),
+  'gated-gelu_new': ('gelu_new', True),
+  'gated-relu': ('relu', True),
+  'gated-silu': ('silu', True),
+}
+
+_SIZES = ('vocab_size', 'd_model', 'd_kv', 'd_ff', 'num_layers', 'num_heads')
+
+
+def config(values: Mapping[str, Any], *, tied: bool, where: str) -> t5.T5Config:
+  """The network a config.json describes; `tied` is what the tensors say."""
+  values = dict(values)
+  missing = [key for key in _SIZES if not _positive(values.get(key))]
+  if missing:
+    raise UserError(
+      f'{where}: config.json says no whole number for {", ".join(missing)}, '
+      'without which a T5 has no shape.'
+    )
+  sizes = {key: values.pop(key) for key in _SIZES}
+  decoder_layers = values.pop('num_decoder_layers', None)
+  activation, gated = _activation(values, where)
+  result = t5.T5Config(
+    **sizes,
+    num_decoder_layers=decoder_layers or sizes['num_layers'],
+    activation=activation,
+    gated=gated,
+    tied=tied,
+    scale_logits=_scaled(values, tied),
+    relative_attention_num_buckets=values.pop(
+      'relative_attention_num_buckets', 32
+    ),
+    relative_attention_max_distance=values.pop(
+      'relative_attention_max_distance', 128
+    ),
+    layer_norm_epsilon=float(values.pop('layer_norm_epsilon', 1e-6)),
+    dropout_rate=float(values.pop('dropout_rate', 0.1)),
+    **_ids(values, where),
+  )
+  _refuse_unknown(values, where)
+  return result
+
+
+def _positive(value: Any) -> bool:
+  return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _activation(values: dict[str, Any], where: str) -> tuple[str, bool]:
+  name = values.pop('feed_forward_proj', 'relu')
+  if name not in _ACTIVATIONS:
+    raise UserError(
+      f'{where}: feed_forward_proj is {name!r}; known are '
+      f'{", ".join(_ACTIVATIONS)}.'
+    )
+  # transformers derives these two, and writes them down.
+  activation, gated = _ACTIVATIONS[name]
+  said = values.pop('dense_act_fn', None), values.pop('is_gated_act', None)
+  for value, derived in zip(said, (activation, gated)):
+    if value is not None and value != derived:
+      raise UserError(
+        f'{where}: feed_forward_proj is {name!r}, but dense_act_fn or '
+        f'is_gated_act says {value!r} instead of {derived!r}.'
+      )
+  return activation, gated
+
+
+def _scaled(values: dict[str, Any], tied: bool) -> bool:
+  """Whether the head's input is scaled, as T5 1.0 does.
+
+  transformers 4 scaled where tie_word_embeddings was not false. transformers 5
+  ties and writes true for every T5, so there only its own flag counts, and an
+  untied head next to a `true` is one of those that never was scaled.
+  """
+  flag = values.pop('tie_word_embeddings', True)
+  scaled = values.pop('scale_decoder_outputs', None)
+  if scaled is not None:
+    return bool(scaled)
+  return bool(flag) and tied
+
+
+def _ids(values: dict[str, Any], where: str) -> dict[str, int]:
+  keys = {
+    'pad_id': ('pad_token_id', 0),
+    'eos_id': ('eos_token_id', 1),
+    'decoder_start_id': ('decoder_start_token_id', 0),
+  }
+  ids = {}
+  for own, (key, default) in keys.items():
+    value = values.pop(key, None)
+    value = default if value is None else value
+    if not isinstance(value, int):
+      raise UserError(f'{where}: {key} is {value!r}, expected one id.')
+    ids[own] = value
+  return ids
+
+
+def _refuse_unknown(values: Mapping[str, Any], where: str) -> None:
+  odd = []
+  for key, value in values.items():
+    if key in _IGNORED or key == 'model_type':
+      continue
+    if key not in _DEFAULTS or value not in _DEFAULTS[key]:
+      odd.append(f'{key}={value!r}')
+  if odd:
+    raise UserError(
+      f'{where}: config.json says {", ".join(sorted(odd))}, which this T5 does '
+      'not do; if it does not change the network, remove it from the file.'
+    )
+
+
+def to_json(config: t5.T5Config, *, dtype: str) -> dict[str, Any]:
+  """A config.json that transformers 4 and 5 read as this network."""
+  projections = {v: k for k, v in reversed(_ACTIVATIONS.items())}
+  return {
+    'architectures': ['T5ForConditionalGeneration'],
+    'model_type': 't5',
+    'vocab_size': config.vocab_size,
+    'd_model': config.d_model,
+    'd_kv': config.d_kv,
+    'd_ff': config.d_ff,
+    'num_layers': config.num_layers,
+    'num_decoder_layers': config.num_decoder_layers,
+    'num_heads': config.num_heads,
+    'feed_forward_proj': projections[config.activation, config.gated],
+    'relative_attention_num_buckets': config.relative_attention_num_buckets,
+    'relative_attention_max_distance': config.relative_attention_max_distance,
+    'layer_norm_epsilon': config.layer_norm_epsilon,
+    'dropout_rate': config.dropout_rate,
+    'tie_word_embeddings': config.scale_logits,
+    'scale_decoder_outputs': config.scale_logits,
+    'pad_token_id': config.pad_id,
+    'eos_token_id': config.eos_id,
+    'decoder_start_token_id': config.decoder_start_id,
+    'is_encoder_decoder': True,
+    'torch_dtype': dtype,
+  }
+
+
+def tensors(config: t5.T5Config) -> list[table.Tensor]:
+  """Every tensor of the network."""
+  V, D = config.vocab_size, config.d_model
+  rows = [table.Tensor('token_embedder/embedding', EMBEDDING, (V, D))]
+  rows += _stack('encoder', config)
+  rows += _stack('decoder', config)
+  if not config.tied:
+    rows += [table.Tensor('head/kernel', HEAD, (V, D), transpose=True)]
+  return rows
+
+
+def _stack(side: str, config: t5.T5Config) -> list[table.Tensor]:
+  decoder = side == 'decoder'
+  layers = config.num_decoder_layers if decoder else config.num_layers
+  block = f'{side}.block.{{}}.layer'
+  buckets = (config.relative_attention_num_buckets, config.num_heads)
+  bias = f'{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight'
+  rows = [
+    table.Tensor(f'{side}/relative_bias/embedding', bias, buckets),
+    table.Tensor(
+      f'{side}/norm/scale', f'{side}.final_layer_norm.weight', (config.d_model,)
+    ),
+  ]
+  if decoder:
+    sublayers = (('self_attention', 'SelfAttention'),)
+    sublayers += (('cross_attention', 'EncDecAttention'),)
+  else:
+    sublayers = (('attention', 'SelfAttention'),)
+  for i, (own, theirs) in enumerate(sublayers):
+    own = f'{side}/layers/{own}'
+    rows += _attention(own, f'{block}.{i}.{theirs}', config, layers)
+  rows += _mlp(side, f'{block}.{len(sublayers)}', config, layers)
+  norms = [f'pre_{own}_norm' for own, _ in sublayers] + ['pre_mlp_norm']
+  for i, norm in enumerate(norms):
+    path, name = f'{side}/layers/{norm}/scale', f'{block}.{i}.layer_norm.weight'
+    rows += [table.Tensor(path, name, (config.d_model,), layers)]
+  return rows
+
+
+def _attention(
+  own: str, theirs: str, config: t5.T5Config, layers: int
+) -> list[table.Tensor]:
+  D, HK = config.d_model, config.num_heads * config.d_kv
+  rows = []
+  for name, short in (('query', 'q'), ('key', 'k'), ('value', 'v')):
+    path = f'{own}/{name}/kernel'
+    shape = (HK, D)
+    rows += [_kernel(path, f'{theirs}.{short}.weight', shape, layers)]
+  rows += [_kernel(f'{own}/out/kernel', f'{theirs}.o.weight', (D, HK), layers)]
+  return rows
+
+
+def _mlp(
+  side: str, block: str, config: t5.T5Config, layers: int
+) -> list[table.Tensor]:
+  D, F = config.d_model, config.d_ff
+  shapes = {'wi_0': (F, D), 'wi_1': (F, D)} if config.gated else {'wi': (F, D)}
+  shapes['wo'] = (D, F)
+  return [
+    _kernel(
+      f'{side}/layers/mlp/{name}/kernel',
+      f'{block}.DenseReluDense.{name}.weight',
+      shape,
+      layers,
+    )
+    for name, shape in shapes.items()
+  ]
+
+
+def _kernel(
+  path: str, name: str, shape: tuple[int, int], layers: int
+) -> table.Tensor:
+  return table.Tensor(path, name, shape, layers, transpose=True)
+
+
+def canonical(source: table.Source, *, where: str) -> tuple[table.Source, bool]:
+  """The tensors that count, by their canonical names; and if the head is tied.
+
+  A head is tied if it is absent from the file or equal to the embedding. The
+  flag in config.json cannot be asked: transformers 5 writes
+  `tie_word_embeddings: true` next to an untied head.
+  """
+  names = {name: name for name in source.shapes if name not in SUPERFLUOUS}
+  copies = [name for name in EMBEDDING_COPIES if name in names]
+  if EMBEDDING not in names and copies:
+    names[EMBEDDING] = copies[0]
+  for copy in copies:
+    del names[copy]
+    if not _same(source, copy, names[EMBEDDING]):
+      raise UserError(
+        f'{where}: {copy} differs from {names[EMBEDDING]}, but a T5 has one '
+        'embedding for both sides.'
+      )
+  tied = HEAD not in names
+  if EMBEDDING in names and not tied and _same(source, HEAD, names[EMBEDDING]):
+    del names[HEAD]
+    tied = True
+  return table.View(source, names), tied
+
+
+def _same(source: table.Source, one: str, other: str) -> bool:
+  """Whether two tensors of a file have the same values."""
+  shape = source.shapes[one]
+  if shape != source.shapes[other]:
+    return False
+  step = max(1, (1 << 22) // max(1, int(np.prod(shape[1:]))))
+  for start in range(0, shape[0], step):
+    stop = min(start + step, shape[0])
+    rows = source.read(one, start, stop), source.read(other, start, stop)
+    if not np.array_equal(*rows):
+      return False
+  return True

@@ -1,0 +1,192 @@
+"""T5X checkpoint folders, seen as if they had Hugging Face's names.
+
+Owns the msgpack index, the zarr arrays beside it and T5X's names and
+orientation of a T5. Such a folder says no architecture: sizes are read from
+the shapes, and what shapes do not say is left to config.json.
+"""
+
+import pathlib
+import re
+from typing import Any
+
+import numpy as np
+
+from ptjax.config import UserError
+
+_INDEX = 'checkpoint'
+
+# T5X name (full match) to canonical name; all but vectors and the embedding
+# are transposes.
+_NAMES = (
+  (r'token_embedder/embedding', 'shared.weight'),
+  (r'decoder/logits_dense/kernel', 'lm_head.weight'),
+  (r'(encoder|decoder)/\1_norm/scale', r'\1.final_layer_norm.weight'),
+  (
+    r'(encoder|decoder)/relpos_bias/rel_embedding',
+    r'\1.block.0.layer.0.SelfAttention.relative_attention_bias.weight',
+  ),
+  (
+    r'encoder/layers_(\d+)/attention/(q|k|v|o)\w+/kernel',
+    r'encoder.block.\1.layer.0.SelfAttention.\2.weight',
+  ),
+  (
+    r'decoder/layers_(\d+)/self_attention/(q|k|v|o)\w+/kernel',
+    r'decoder.block.\1.layer.0.SelfAttention.\2.weight',
+  ),
+  (
+    r'decoder/layers_(\d+)/encoder_decoder_attention/(q|k|v|o)\w+/kernel',
+    r'decoder.block.\1.layer.1.EncDecAttention.\2.weight',
+  ),
+  (
+    r'encoder/layers_(\d+)/mlp/(wi|wi_0|wi_1|wo)/kernel',
+    r'encoder.block.\1.layer.1.DenseReluDense.\2.weight',
+  ),
+  (
+    r'decoder/layers_(\d+)/mlp/(wi|wi_0|wi_1|wo)/kernel',
+    r'decoder.block.\1.layer.2.DenseReluDense.\2.weight',
+  ),
+  (
+    r'encoder/layers_(\d+)/pre_attention_layer_norm/scale',
+    r'encoder.block.\1.layer.0.layer_norm.weight',
+  ),
+  (
+    r'encoder/layers_(\d+)/pre_mlp_layer_norm/scale',
+    r'encoder.block.\1.layer.1.layer_norm.weight',
+  ),
+  (
+    r'decoder/layers_(\d+)/pre_self_attention_layer_norm/scale',
+    r'decoder.block.\1.layer.0.layer_norm.weight',
+  ),
+  (
+    r'decoder/layers_(\d+)/pre_cross_attention_layer_norm/scale',
+    r'decoder.block.\1.layer.1.layer_norm.weight',
+  ),
+  (
+    r'decoder/layers_(\d+)/pre_mlp_layer_norm/scale',
+    r'decoder.block.\1.layer.2.layer_norm.weight',
+  ),
+)
+
+
+def is_checkpoint(folder: pathlib.Path) -> bool:
+  """Whether a folder holds a T5X checkpoint."""
+  return (folder / _INDEX).is_file()
+
+
+class Checkpoint:
+  """A T5X checkpoint as a source, under canonical names."""
+
+  def __init__(self, folder: pathlib.Path):
+    self.folder = folder
+    self._leaves: dict[str, Any] = {}
+    self.shapes: dict[str, tuple[int, ...]] = {}
+    for name, leaf in _flatten(_target(folder)).items():
+      if not isinstance(leaf, np.ndarray):
+        leaf = _open_zarr(folder, name, leaf)
+      canonical = _canonical(name)
+      shape = tuple(leaf.shape)
+      self._leaves[canonical] = leaf
+      turned = _turned(canonical, shape)
+      self.shapes[canonical] = shape[::-1] if turned else shape
+
+  def read(self, name: str, start: int, stop: int) -> np.ndarray:
+    leaf = self._leaves[name]
+    if _turned(name, tuple(leaf.shape)):
+      return _value(leaf[:, start:stop]).T
+    return _value(leaf[start:stop])
+
+
+def _canonical(name: str) -> str:
+  """The canonical name; its own where it has none, and the check says so."""
+  for pattern, replacement in _NAMES:
+    if match := re.fullmatch(pattern, name):
+      return match.expand(replacement)
+  return name
+
+
+def _turned(canonical: str, shape: tuple[int, ...]) -> bool:
+  return len(shape) == 2 and canonical != 'shared.weight'
+
+
+def _value(leaf: Any) -> np.ndarray:
+  """A numpy slice as it is, a TensorStore one read now."""
+  return leaf if isinstance(leaf, np.ndarray) else leaf.read().result()
+
+
+def _target(folder: pathlib.Path) -> dict[str, Any]:
+  from flax import serialization
+
+  path = folder / _INDEX
+  try:
+    content = serialization.msgpack_restore(path.read_bytes())
+    optimizer = content['optimizer']
+    target = optimizer['target']
+  except Exception as error:
+    raise UserError(
+      f'{path}: not the index of a T5X checkpoint '
+      f'({type(error).__name__}: {error}).'
+    ) from None
+  return target
+
+
+def _flatten(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+  """Leaves by slash-name; a TensorStore spec is a leaf."""
+  if not isinstance(tree, dict) or 'driver' in tree:
+    return {prefix: tree}
+  leaves = {}
+  for key, value in tree.items():
+    leaves |= _flatten(value, f'{prefix}/{key}' if prefix else str(key))
+  return leaves
+
+
+def _open_zarr(folder: pathlib.Path, name: str, spec: Any) -> Any:
+  """The array beside the index: where it was first written does not count."""
+  import tensorstore
+
+  path = folder / f'target.{name.replace("/", ".")}'
+  if not isinstance(spec, dict) or not (path / '.zarray').is_file():
+    raise UserError(f'{folder}: the checkpoint names {path.name}, not there.')
+  kvstore = {'driver': 'file', 'path': str(path.absolute())}
+  try:
+    store = tensorstore.open(
+      {'driver': 'zarr', 'kvstore': kvstore}, open=True, read=True
+    )
+    return store.result()
+  except ValueError as error:
+    first = str(error).splitlines()[0]
+    raise UserError(f'{path}: not a zarr array ({first}).') from None
+
+
+def sizes(source: Checkpoint, *, where: str) -> dict[str, Any]:
+  """What the shapes say, in the words of a config.json."""
+  shapes = source.shapes
+  bias = 'encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight'
+  query = 'encoder.block.0.layer.0.SelfAttention.q.weight'
+  out = 'encoder.block.0.layer.1.DenseReluDense.wo.weight'
+  missing = [n for n in ('shared.weight', bias, query, out) if n not in shapes]
+  if missing:
+    raise UserError(
+      f'{where}: a T5X checkpoint, but not of a T5 that can be read here: no '
+      f'{", ".join(missing)} (scanned layers are not read).'
+    )
+  buckets, heads = shapes[bias]
+  tied = 'lm_head.weight' not in shapes
+  gated = out.replace('wo', 'wi_0') in shapes
+  return {
+    'vocab_size': shapes['shared.weight'][0],
+    'd_model': shapes['shared.weight'][1],
+    'd_kv': shapes[query][0] // heads,
+    'd_ff': shapes[out][1],
+    'num_heads': heads,
+    'num_layers': _count(shapes, 'encoder'),
+    'num_decoder_layers': _count(shapes, 'decoder'),
+    'relative_attention_num_buckets': buckets,
+    'feed_forward_proj': 'gated-gelu' if gated else 'relu',
+    'tie_word_embeddings': tied,
+  }
+
+
+def _count(shapes: dict[str, tuple[int, ...]], side: str) -> int:
+  pattern = re.compile(rf'{side}\.block\.(\d+)\.')
+  found = (pattern.match(name) for name in shapes)
+  return 1 + max((int(match[1]) for match in found if match), default=-1)

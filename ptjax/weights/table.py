@@ -1,0 +1,84 @@
+"""What a model family's table says of each tensor, and the strict comparison.
+
+Owns the shape of a table row, the interface of a file that is read, and the
+± list of a file that does not fit. Knows no family and no file format.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+import numpy as np
+
+from ptjax.config import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+  """One parameter of ours and where its layers lie in a foreign file."""
+
+  path: str  # ours: 'encoder/layers/mlp/wi/kernel'
+  name: str  # theirs, {} for the layer: also the canonical name
+  shape: tuple[int, ...]  # theirs, one layer
+  layers: int = 0  # stacked on our axis 0; 0 is not stacked
+  transpose: bool = False  # ours is the transpose of theirs
+
+  def names(self) -> list[str]:
+    """The foreign names, one a layer."""
+    if not self.layers:
+      return [self.name]
+    return [self.name.format(layer) for layer in range(self.layers)]
+
+  def own_shape(self) -> tuple[int, ...]:
+    """The shape of our parameter."""
+    shape = self.shape[::-1] if self.transpose else self.shape
+    return (self.layers, *shape) if self.layers else shape
+
+
+class Source(Protocol):
+  """A foreign file or folder of files, read lazily."""
+
+  shapes: Mapping[str, tuple[int, ...]]
+
+  def read(self, name: str, start: int, stop: int) -> np.ndarray:
+    """Rows start to stop (of axis 0) of a tensor, in the file's own type."""
+    ...
+
+
+class View:
+  """Some of a source's tensors, under other names."""
+
+  def __init__(self, source: Source, names: Mapping[str, str]):
+    self._source, self._names = source, dict(names)
+    self.shapes = {new: source.shapes[old] for new, old in names.items()}
+
+  def read(self, name: str, start: int, stop: int) -> np.ndarray:
+    return self._source.read(self._names[name], start, stop)
+
+
+def check(tensors: Iterable[Tensor], source: Source, *, where: str) -> None:
+  """Raises unless the file has exactly these tensors in these shapes."""
+  expected = {n: tensor.shape for tensor in tensors for n in tensor.names()}
+  found = dict(source.shapes)
+  missing = sorted(expected.keys() - found.keys())
+  extra = sorted(found.keys() - expected.keys())
+  wrong = sorted(
+    n for n in expected.keys() & found.keys() if expected[n] != found[n]
+  )
+  if not missing and not extra and not wrong:
+    return
+  lines = [f'  - {name} {_text(expected[name])}' for name in missing]
+  lines += [f'  + {name} {_text(found[name])}' for name in extra]
+  lines += [
+    f'  ± {name} is {_text(found[name])}, expected {_text(expected[name])}'
+    for name in wrong
+  ]
+  raise UserError(
+    f'{where}: the weights are not those of the model that its config '
+    f'describes (- {len(missing)} missing, + {len(extra)} superfluous, '
+    f'± {len(wrong)} of another shape):\n' + '\n'.join(lines)
+  )
+
+
+def _text(shape: tuple[int, ...]) -> str:
+  return '[' + ', '.join(map(str, shape)) + ']'

@@ -1,0 +1,182 @@
+"""torch's `.bin` files (zip format), by a reader that builds tensors only.
+
+The pickle inside such a file is a program. This reader knows the few names
+that describe tensors; any other name ends the reading, with
+nothing executed. Owns that, and reading slices of the storages. No torch.
+"""
+
+import collections
+import io
+import math
+import pathlib
+import pickle
+import zipfile
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from ptjax.config import UserError
+
+_STORAGES = {
+  'DoubleStorage': np.float64,
+  'FloatStorage': np.float32,
+  'HalfStorage': np.float16,
+  'BFloat16Storage': ml_dtypes.bfloat16,
+  'LongStorage': np.int64,
+  'IntStorage': np.int32,
+  'ShortStorage': np.int16,
+  'CharStorage': np.int8,
+  'ByteStorage': np.uint8,
+  'BoolStorage': np.bool_,
+}
+
+
+# Named tuples: a program has no way to change one after it was checked.
+class _Storage(NamedTuple):
+  """A run of values in the archive; `offset` is where it lies in the file."""
+
+  dtype: np.dtype
+  offset: int
+  size: int
+
+
+class _Tensor(NamedTuple):
+  """A view of a storage, in values, as torch strides it."""
+
+  storage: _Storage
+  offset: int
+  shape: tuple[int, ...]
+  strides: tuple[int, ...]
+
+
+class TorchBin:
+  """One .bin file, of which only what is asked for is read."""
+
+  def __init__(self, path: pathlib.Path):
+    self.path = path
+    self._tensors = _describe(path)
+    self.shapes = {name: t.shape for name, t in self._tensors.items()}
+
+  def read(self, name: str, start: int, stop: int) -> np.ndarray:
+    tensor = self._tensors[name]
+    shape, strides = tensor.shape, tensor.strides
+    first = tensor.offset
+    if shape:
+      first += start * strides[0]
+      shape = (stop - start, *shape[1:])
+    # From the first value to the last: more than the rows where the tensor is
+    # a transposed view, and exactly the rows where it is not.
+    span = 1 + sum((n - 1) * step for n, step in zip(shape, strides))
+    span = 0 if 0 in shape else span
+    dtype = tensor.storage.dtype
+    offset = tensor.storage.offset + first * dtype.itemsize
+    values = np.fromfile(self.path, dtype, count=span, offset=offset)
+    if values.size != span:
+      raise UserError(f'{self.path}: the file ends within {name}.')
+    steps = [step * dtype.itemsize for step in strides]
+    return np.lib.stride_tricks.as_strided(values, shape, steps)
+
+
+def _describe(path: pathlib.Path) -> dict[str, _Tensor]:
+  try:
+    with zipfile.ZipFile(path) as archive:
+      members = {info.filename: info for info in archive.infolist()}
+      found = [name for name in members if name.endswith('/data.pkl')]
+      if len(found) != 1:
+        raise UserError(f'{path}: a zip file, but not one that torch wrote.')
+      root = found[0].removesuffix('data.pkl')
+      order = members.get(root + 'byteorder')
+      if order and archive.read(order) != b'little':
+        raise UserError(f'{path}: written on a big-endian machine.')
+      program = archive.read(found[0])
+  except zipfile.BadZipFile:
+    raise UserError(
+      f'{path}: not in the zip format of torch 1.6 and later, or cut short; '
+      'fetch it again, or save it anew with a current torch.'
+    ) from None
+  reader = _Unpickler(program, path, root, members)
+  try:
+    content = reader.load()
+  except UserError:
+    raise
+  except Exception as error:
+    raise UserError(
+      f'{path}: its list of tensors cannot be read '
+      f'({type(error).__name__}: {error}).'
+    ) from None
+  if not isinstance(content, dict):
+    raise UserError(f'{path}: holds a {type(content).__name__}, not weights.')
+  for name, value in content.items():
+    if not isinstance(name, str) or not isinstance(value, _Tensor):
+      raise UserError(f'{path}: {name!r} is no tensor; not a state dict.')
+  return content
+
+
+class _Unpickler(pickle.Unpickler):
+  """Runs the program with an allow-list of names, all of them ours."""
+
+  def __init__(
+    self,
+    program: bytes,
+    path: pathlib.Path,
+    root: str,
+    members: dict[str, zipfile.ZipInfo],
+  ):
+    super().__init__(io.BytesIO(program))
+    self._path, self._root, self._members = path, root, members
+
+  def find_class(self, module: str, name: str) -> Any:
+    if module == 'torch' and name in _STORAGES:
+      return name
+    # Fresh functions, so that a program that sets attributes on them changes
+    # nothing that outlives the reading.
+    if (module, name) == ('torch._utils', '_rebuild_tensor_v2'):
+      return lambda *args: _tensor(*args[:4])
+    if (module, name) == ('torch._utils', '_rebuild_parameter'):
+      return lambda data, *args: data
+    if (module, name) == ('collections', 'OrderedDict'):
+      return lambda *args: collections.OrderedDict(*args)
+    raise UserError(
+      f'{self._path}: refused. It names {module}.{name}, and a file of weights '
+      'has no need of it; nothing was executed. Use a safetensors file '
+      'instead.'
+    )
+
+  def persistent_load(self, pid: Any) -> _Storage:
+    kind, type_name, key, _, size = pid
+    if kind != 'storage' or type_name not in _STORAGES:
+      raise ValueError(f'unknown persistent id {kind!r}')
+    dtype = np.dtype(_STORAGES[type_name])
+    info = self._members[f'{self._root}data/{key}']
+    if info.compress_type != zipfile.ZIP_STORED:
+      raise ValueError('compressed storages')
+    if not isinstance(size, int) or size * dtype.itemsize > info.file_size:
+      raise ValueError(f'storage {key} is shorter than it says')
+    return _Storage(dtype, _data_offset(self._path, info), size)
+
+
+def _data_offset(path: pathlib.Path, info: zipfile.ZipInfo) -> int:
+  """Where a member's bytes begin: behind its local header of 30 + x bytes."""
+  with path.open('rb') as file:
+    file.seek(info.header_offset)
+    header = file.read(30)
+  if header[:4] != b'PK\x03\x04':
+    raise ValueError('no local header where the archive says')
+  names = int.from_bytes(header[26:28], 'little')
+  extra = int.from_bytes(header[28:30], 'little')
+  return info.header_offset + 30 + names + extra
+
+
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> _Tensor:
+  """Checked, so that no read ever leaves the storage."""
+  if not isinstance(storage, _Storage) or len(shape) != len(strides):
+    raise ValueError('not a tensor')
+  shape, strides = tuple(shape), tuple(strides)
+  numbers = (offset, *shape, *strides)
+  if any(type(n) is not int or n < 0 for n in numbers):
+    raise ValueError('sizes and strides are whole numbers from 0')
+  last = offset + sum((n - 1) * step for n, step in zip(shape, strides))
+  if math.prod(shape) and last >= storage.size:
+    raise ValueError('a tensor leaves its storage')
+  return _Tensor(storage, offset, shape, strides)

@@ -1,0 +1,43 @@
+"""How ptjax is installed; what it needs is said here and nowhere else."""
+
+import pathlib
+
+import setuptools
+
+here = pathlib.Path(__file__).parent
+
+setuptools.setup(
+  name='ptjax',
+  version='0.1.0',
+  description='Soft prompt tuning of frozen language models in JAX',
+  long_description=(here / 'README.md').read_text(encoding='utf-8'),
+  long_description_content_type='text/markdown',
+  license='Apache-2.0',
+  python_requires='>=3.11',
+  packages=setuptools.find_packages(include=['ptjax', 'ptjax.*']),
+  package_data={'ptjax.miniature': ['t5/*']},
+  install_requires=[
+    'absl-py>=2.1',
+    'datasets>=3.0',
+    'flax>=0.12',
+    'huggingface-hub>=0.30',
+    'jax>=0.10.2',
+    'ml-collections>=1.0',
+    'msgpack>=1.0',
+    'numpy>=2.0',
+    'optax>=0.2.5',
+    'orbax-checkpoint>=0.12',
+    'safetensors>=0.5',
+    'sentencepiece>=0.2',
+    'tensorboardX>=2.6',
+    'tensorstore>=0.1.75',
+    'tokenizers>=0.21',
+    'tqdm>=4.66',
+    'transformers>=5.0',
+  ],
+  extras_require={
+    'test': ['pytest>=8', 'pytest-xdist>=3', 'ruff>=0.14'],
+    'wandb': ['wandb>=0.20'],
+    'plots': ['matplotlib>=3.9'],
+  },
+)

@@ -1,0 +1,54 @@
+"""The words after --config=FILE:, and what a wrong one is told."""
+
+import pytest
+
+from ptjax import config as config_lib
+from ptjax.config import UserError
+
+
+def test_words_take_the_type_of_their_default():
+  c = config_lib.apply_words(
+    config_lib.default(),
+    'task=cb+rte, train.steps=7,optimizer.lr=1e-2,remat=true,'
+    'buckets=(32,64),custom.labels=(no,yes)',
+  )
+  assert c.task == 'cb+rte' and c.remat is True
+  assert c.train.steps == 7 and c.optimizer.lr == 0.01
+  assert c.buckets == (32, 64) and c.custom.labels == ('no', 'yes')
+
+
+@pytest.mark.parametrize(
+  'words,sentence',
+  [
+    ('taks=cb', "no key 'taks', did you mean 'task'"),
+    ('lr=0.1', "did you mean 'optimizer.lr'"),
+    ('train.stpes=3', "did you mean 'train.steps'"),
+    ('nothing.like.it=3', "no key 'nothing.like.it'"),
+    ('train=3', 'train is a group; set one of its keys: train.'),
+    ('train.steps=many', "'many' must be of the type of its default, 30000"),
+    ('remat=maybe', "'maybe' must be of the type"),
+    ('task', "'task' is not of the form key=value"),
+  ],
+)
+def test_a_wrong_word_is_told_in_one_sentence(words, sentence):
+  with pytest.raises(UserError) as error:
+    config_lib.apply_words(config_lib.default(), words)
+  assert sentence in str(error.value)
+  assert '\n' not in str(error.value)
+
+
+def test_a_misspelled_key_in_a_config_file_raises():
+  c = config_lib.default()
+  with pytest.raises(AttributeError):
+    c.train.stpes = 3
+
+
+def test_one_of_names_the_nearest():
+  with pytest.raises(UserError, match="did you mean 'linear'"):
+    config_lib.one_of('schedule', 'lienar', ('constant', 'linear'))
+
+
+def test_flatten_holds_every_key_once():
+  flat = config_lib.flatten(config_lib.default())
+  assert flat['train.steps'] == 30_000 and flat['seed'] == 0
+  assert 'train' not in flat

@@ -1,0 +1,28 @@
+"""What every test shares: a quiet CPU, and where other people's data lies."""
+
+import os
+import pathlib
+import tempfile
+
+# Before jax starts: no accelerator, and enough threads for virtual devices.
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ.setdefault('NPROC', '32')
+os.environ.setdefault('HF_HUB_OFFLINE', '1')
+# What one test compiled, another process need not compile again.
+_CACHE = pathlib.Path(tempfile.gettempdir()) / f'ptjax-tests-{os.getuid()}'
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_CACHE))
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '0')
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope='session')
+def shared() -> pathlib.Path:
+  """The folder of other projects' data, beside the checkout."""
+  path = ROOT.parent / 'shared'
+  if not path.is_dir():
+    pytest.skip("../shared, other projects' data, is not on this machine")
+  return path

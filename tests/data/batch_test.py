@@ -1,0 +1,145 @@
+"""Ids, EOS, padding, and what is refused rather than cut."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from ptjax.config import UserError
+from ptjax.data import batch
+from ptjax.data.batch import Encoded
+from ptjax.tasks.base import Example
+
+# A choice of three words, one of two, one of one.
+CHOICES = ('not at all', 'not so', 'yes')
+
+
+class Words:
+  """A tokenizer: one id a word, its length + 10."""
+
+  eos_id, pad_id = 1, 0
+
+  def encode_batch(self, texts):
+    return [[len(word) + 10 for word in text.split()] for text in texts]
+
+
+def example(inputs: str, targets: str = 'yes', choices=()) -> Example:
+  return Example(inputs=inputs, targets=targets, choices=choices)
+
+
+def ids(*found: int) -> np.ndarray:
+  return np.array(found, np.int32)
+
+
+def test_encode_ends_everything_with_eos():
+  (row,), lost = batch.encode(
+    [example('a bb ccc', 'yes', CHOICES)], Words(), input_length=9
+  )
+  assert row.inputs.tolist() == [11, 12, 13, 1]
+  assert row.targets.tolist() == [13, 1]
+  assert [c.tolist() for c in row.choices] == [
+    [13, 12, 13, 1],
+    [13, 12, 1],
+    [13, 1],
+  ]
+  assert row.inputs.dtype == row.targets.dtype == np.int32
+  assert lost == batch.Truncation(cut=0, longest=4)
+
+
+def test_inputs_are_cut_before_eos_and_counted():
+  examples = [example('a bb ccc'), example('a bb'), example('a bb ccc dddd')]
+  rows, lost = batch.encode(examples, Words(), input_length=3)
+  assert [r.inputs.tolist() for r in rows] == [[11, 12, 1]] * 3
+  assert lost == batch.Truncation(cut=2, longest=5)
+
+
+def test_an_unknown_answer_has_no_eos():
+  (row,), _ = batch.encode(
+    [example('a', '', CHOICES)], Words(), input_length=9, target_length=4
+  )
+  assert row.targets.size == 0 and len(row.choices) == 3
+
+
+@pytest.mark.parametrize(
+  'found',
+  [example('a', 'not at all'), example('a', 'yes', CHOICES)],
+  ids=['target', 'choice'],
+)
+def test_an_answer_that_does_not_fit_is_refused(found):
+  with pytest.raises(UserError, match="'not at all', which needs 4 pieces"):
+    batch.encode([found], Words(), input_length=9, target_length=3)
+  batch.encode([found], Words(), input_length=9, target_length=4)
+
+
+def waste(lengths, buckets) -> int:
+  fits = [min(b for b in buckets if b >= n) for n in lengths]
+  return sum(fits)
+
+
+@pytest.mark.parametrize('seed', range(8))
+def test_buckets_are_the_best_of_all(seed):
+  rng = np.random.default_rng(seed)
+  lengths = rng.integers(1, 60, rng.integers(1, 30)).tolist()
+  count = int(rng.integers(1, 5))
+  found = batch.choose_buckets(lengths, max_length=512, count=count, multiple=4)
+  sizes = sorted({-(-n // 4) * 4 for n in lengths})
+  every = itertools.combinations(sizes, min(count, len(sizes)))
+  best = min(waste(lengths, some) for some in every if some[-1] == sizes[-1])
+  assert waste(lengths, found) == best
+  assert len(found) <= count and list(found) == sorted(set(found))
+
+
+def test_no_bucket_is_beyond_max_length():
+  found = batch.choose_buckets([3, 40, 97, 99, 300], max_length=100)
+  assert found == (8, 40, 100)
+  assert batch.choose_buckets([7] * 5, max_length=100) == (8,)
+
+
+def test_target_length_holds_every_answer():
+  rows = [
+    Encoded(ids(5, 1), ids(5, 1)),
+    Encoded(ids(5, 1), ids(), (ids(5, 6, 7, 8, 1), ids(1))),
+  ]
+  assert batch.target_length(rows[:1]) == 4
+  assert batch.target_length(rows) == 8
+  assert batch.target_length(rows, multiple=1) == 5
+  assert batch.target_length([Encoded(ids(5), ids())]) == 4
+
+
+def test_make_pads_and_masks():
+  rows = [Encoded(ids(5, 6, 1), ids(7, 1)), Encoded(ids(0, 8), ids(9, 9, 1))]
+  made = batch.make(rows, [1, 0], shape=(4, 3), pad_id=3)
+  assert made['inputs'].tolist() == [[0, 8, 3, 3], [5, 6, 1, 3]]
+  # By lengths: a pad id inside a row (raw ids) is no padding.
+  assert made['input_mask'].astype(int).tolist() == [[1, 1, 0, 0], [1, 1, 1, 0]]
+  assert made['targets'].tolist() == [[9, 9, 1], [7, 1, 3]]
+  assert made['target_mask'].astype(int).tolist() == [[1, 1, 1], [1, 1, 0]]
+  assert made['index'].tolist() == [1, 0]
+  assert made['inputs'].dtype == made['index'].dtype == np.int32
+  assert made['input_mask'].dtype == bool and 'choices' not in made
+
+
+def test_filler_rows_count_nowhere():
+  rows = [Encoded(ids(5, 1), ids(7, 1), (ids(7, 1),))]
+  made = batch.make(rows, [0, -1], shape=(4, 3), choices=2)
+  assert made['index'].tolist() == [0, -1]
+  assert not made['target_mask'][1].any() and not made['choice_mask'][1].any()
+  assert made['input_mask'].any(-1).all()
+
+
+def test_choices_of_unequal_numbers():
+  rows = [
+    Encoded(ids(5, 1), ids(7, 1), (ids(7, 1), ids(8, 9, 1))),
+    Encoded(ids(5, 1), ids(7, 1), (ids(4, 1),)),
+  ]
+  made = batch.make(rows, [0, 1], shape=(2, 4), choices=3)
+  assert made['choices'].shape == (2, 3, 4)
+  assert made['choices'][0].tolist() == [
+    [7, 1, 0, 0],
+    [8, 9, 1, 0],
+    [0, 0, 0, 0],
+  ]
+  assert made['choice_mask'].tolist() == [
+    [True, True, False],
+    [True, False, False],
+  ]

@@ -1,0 +1,207 @@
+"""Finding a tokenizer, its ids, and what is refused."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers
+
+from ptjax.config import UserError
+from ptjax.data import tokenizer
+from tests import fake_hub
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PIECES = ['<pad>', '</s>', '<unk>', '▁a', '▁cat', '▁sat', 's', '<extra_id_0>']
+
+
+def write_tiny(folder: pathlib.Path, **settings) -> pathlib.Path:
+  """A folder with a tokenizer.json of eight pieces."""
+  scores = [(piece, -float(i)) for i, piece in enumerate(PIECES)]
+  backend = tokenizers.Tokenizer(models.Unigram(scores, unk_id=2))
+  backend.pre_tokenizer = pre_tokenizers.Metaspace()
+  backend.decoder = decoders.Metaspace()
+  backend.add_special_tokens(['<pad>', '</s>', '<unk>', '<extra_id_0>'])
+  # What is saved with many files, and must not be obeyed.
+  backend.enable_truncation(2)
+  backend.enable_padding(length=9)
+  folder.mkdir(parents=True, exist_ok=True)
+  backend.save(str(folder / 'tokenizer.json'))
+  for name, content in settings.items():
+    (folder / f'{name}.json').write_text(json.dumps(content))
+  return folder
+
+
+@pytest.fixture(scope='module')
+def t5(shared):
+  return tokenizer.load(shared / 'data' / 'tokenizers' / 't5')
+
+
+def run(code: str, **env: str) -> subprocess.CompletedProcess:
+  """`code` in a process of its own; an empty value unsets a variable."""
+  env = {**os.environ, 'PYTHONPATH': str(ROOT), **env}
+  return subprocess.run(
+    [sys.executable, '-c', code],
+    env={k: v for k, v in env.items() if v},
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+
+
+def test_encode_adds_no_eos_and_cuts_nothing(tmp_path):
+  tiny = tokenizer.load(write_tiny(tmp_path))
+  assert tiny.encode('a cats sat') == [3, 4, 6, 5]
+  assert tiny.encode('') == []
+  assert (tiny.eos_id, tiny.pad_id, tiny.vocab_size) == (1, 0, 8)
+
+
+def test_encode_batch_is_encode_of_each(tmp_path, monkeypatch):
+  monkeypatch.setattr(tokenizer, '_CHUNK', 2)
+  tiny = tokenizer.load(write_tiny(tmp_path))
+  texts = ['a', 'cat sat', 'a', '', 'sat', 'a cat', 'cat sat']
+  assert tiny.encode_batch(iter(texts)) == [tiny.encode(t) for t in texts]
+
+
+def test_decode(tmp_path):
+  tiny = tokenizer.load(write_tiny(tmp_path))
+  assert tiny.decode([3, 4, 6, 1, 5, 5]) == 'a cats'
+  assert tiny.decode([0, 4, 0, 5]) == 'cat sat'
+  assert tiny.decode([4, 11, 5]) == 'cat sat'  # 11: a row without a piece
+  assert tiny.decode([1, 4]) == tiny.decode([]) == ''
+  assert tiny.decode([7, 4]) == '<extra_id_0> cat'
+
+
+def test_the_folder_says_which_pieces_are_special(tmp_path):
+  settings = {'eos_token': {'content': 's'}, 'pad_token': None}
+  found = tokenizer.load(write_tiny(tmp_path, tokenizer_config=settings))
+  assert (found.eos_id, found.pad_id) == (6, 0)
+  with pytest.raises(UserError, match="no '<end>'.*eos_token"):
+    tokenizer.load(
+      write_tiny(tmp_path, special_tokens_map={'eos_token': '<end>'})
+      and write_tiny(tmp_path, tokenizer_config={'eos_token': '<end>'})
+    )
+
+
+@pytest.mark.parametrize(
+  'text, ids',
+  {
+    'True': [10998],
+    'False': [10747, 7, 15],
+    'entailment': [3, 35, 5756, 297],
+    'not_entailment': [59, 834, 35, 5756, 297],
+    'contradiction': [27252],
+    'neutral': [7163],
+    'choice1': [1160, 536],
+    'choice2': [1160, 357],
+    'not_equivalent': [59, 834, 15, 1169, 15592],
+    'passage: The sky is blue. question: is the sky blue': [
+      *(5454, 10, 37, 5796, 19, 1692, 5, 822, 10, 19, 8, 5796, 1692)
+    ],
+    'sentence1: a cat sat sentence2: the cat sat': [
+      *(7142, 536, 10, 3, 9, 1712, 3, 7, 144, 7142, 357, 10, 8, 1712, 3, 7, 144)
+    ],
+  }.items(),
+)
+def test_ids_of_the_real_t5_vocabulary(t5, text, ids):
+  assert t5.encode(text) == ids
+  assert t5.decode([*ids, 1, 5]) == text
+
+
+def test_t5_sentinels_lie_on_top(t5):
+  assert t5.encode('<extra_id_0>') == [32099]
+  assert t5.encode('<extra_id_99>') == [32000]
+  assert (t5.vocab_size, t5.eos_id, t5.pad_id) == (32100, 1, 0)
+  assert t5.decode([32099, 10998, 32127]) == '<extra_id_0> True'
+
+
+def test_ids_are_those_of_sentencepiece(t5, shared):
+  sentencepiece = pytest.importorskip('sentencepiece')
+  file = shared / 'data' / 'tokenizers' / 't5' / 'spiece.model'
+  oracle = sentencepiece.SentencePieceProcessor(model_file=str(file))
+  path = shared / 'data' / 'superglue' / 'RTE' / 'val.jsonl'
+  rows = [json.loads(line) for line in open(path, encoding='utf-8')]
+  texts = [row['premise'] for row in rows]
+  texts += ['  lead', 'a  b\n\nc\t', 'ﬁne ½ Ａ', '“q”—d', 'é e\u0301', '😀', '']
+  assert t5.encode_batch(texts) == oracle.encode(texts)
+
+
+def test_tokenizer_json_is_read_as_transformers_reads_it(shared, tmp_path):
+  transformers = pytest.importorskip('transformers')
+  source = shared / 'data' / 'tokenizers' / 't5'
+  transformers.T5Tokenizer.from_pretrained(source).save_pretrained(tmp_path)
+  theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+  ours = tokenizer.load(tmp_path)
+  for text in ('not_equivalent', ' a  b\nc ', 'x <extra_id_3> y', '½'):
+    assert ours.encode(text) == theirs.encode(text, add_special_tokens=False)
+  assert ours.eos_id == theirs.eos_token_id
+  assert ours.pad_id == theirs.pad_token_id
+
+
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
+  (tmp_path / 'checkpoint').write_bytes(b'as T5X has it')
+  with pytest.raises(UserError, match='holds no tokenizer.*config.tokenizer='):
+    tokenizer.load(tmp_path)
+
+
+def test_a_broken_file_is_refused(tmp_path):
+  (tmp_path / 'tokenizer.json').write_text('{"version": "1.0"')
+  with pytest.raises(UserError, match='cannot be read.*config.tokenizer'):
+    tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize('name', ['/no/such/folder', 'nobody/nothing'])
+def test_an_unknown_name_is_refused(name, monkeypatch, tmp_path):
+  monkeypatch.setenv('HF_HOME', str(tmp_path))
+  with pytest.raises(UserError, match=f'config.tokenizer={name} is no folder'):
+    tokenizer.load(name)
+
+
+def test_no_code_of_the_folder_is_run(shared, tmp_path):
+  source = shared / 'data' / 'tokenizers' / 't5' / 'spiece.model'
+  (tmp_path / 'spiece.model').symlink_to(source)
+  (tmp_path / 'own.py').write_text("open('ran', 'w')\nclass Own: pass\n")
+  settings = {'auto_map': {'AutoTokenizer': [None, 'own.Own']}}
+  for name in ('config.json', 'tokenizer_config.json'):
+    (tmp_path / name).write_text(json.dumps({**settings, 'model_type': 'own'}))
+  code = f"""if True:
+    from ptjax.data import tokenizer
+    tokenizer.load({str(tmp_path)!r})"""
+  done = run(code)
+  assert done.returncode and 'UserError' in done.stderr.splitlines()[-1]
+  assert not pathlib.Path('ran').exists() and not (tmp_path / 'ran').exists()
+
+
+def test_nothing_is_said_on_stderr(shared):
+  """Not even where torch is missing, of which transformers would tell."""
+  folder = shared / 'data' / 'tokenizers' / 't5'
+  code = f"""if True:
+    import importlib.util, sys
+    find = importlib.util.find_spec
+    importlib.util.find_spec = lambda name, *a: (
+      None if name.split('.')[0] == 'torch' else find(name, *a))
+    from ptjax.data import tokenizer
+    print(tokenizer.load({str(folder)!r}).encode('True'))"""
+  done = run(code)
+  assert (done.stdout, done.stderr) == ('[10998]\n', '')
+
+
+def test_from_a_hub(tmp_path):
+  folder = tmp_path / 'hub' / 'models' / 'some' / 'model'
+  write_tiny(folder)
+  (folder / 'model.safetensors').write_bytes(b'not wanted')
+  code = """if True:
+    from ptjax.data import tokenizer
+    print(tokenizer.load('some/model').encode('a cat'))
+    tokenizer.load('some/other')"""
+  with fake_hub.serve(tmp_path / 'hub') as hub:
+    done = run(
+      code, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path), HF_HUB_OFFLINE=''
+    )
+  assert done.stdout == '[3, 4]\n', done.stderr
+  assert hub.downloads() == ['tokenizer.json']
+  assert 'config.tokenizer=some/other' in done.stderr
+  assert 'no such repository' in done.stderr

@@ -1,0 +1,209 @@
+"""One update: what it changes, what it never touches, when it is refused."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from ptjax import config as config_lib
+from ptjax import optim, step, tree
+from ptjax.methods import base
+from ptjax.tuned import TunedModel, check_ports
+
+
+@pytest.fixture(scope='module')
+def parts():
+  model, params = tiny.t5()
+  c = config_lib.default()
+  c.method.length, c.method.init = 6, 'uniform'
+  tuned_model = TunedModel(model, base.make(c.method))
+  tuned, frozen = tuned_model.init(jax.random.key(1), params)
+  return tuned_model, tuned, frozen, optim.make(c.optimizer, steps=10)
+
+
+def start(parts):
+  _, tuned, _, tx = parts
+  # The step donates its state, and the fixture's arrays are everybody's.
+  copy = jax.tree.map(jnp.copy, tuned)
+  return step.init_state(copy, tx, rng=jax.random.key(2))
+
+
+def test_only_the_prompt_and_its_optimizer_state_are_in_the_state(parts):
+  tuned_model, tuned, frozen, tx = parts
+  state = start(parts)
+  held = {leaf.shape for leaf in jax.tree.leaves(state.opt_state)}
+  assert held <= {(), (1,), (6, 24)}
+  assert set(tree.flatten(state.tuned)) == {'prompt/encoder'}
+  before = tree.checksum(frozen)
+  new, metrics = step.make_train_step(tuned_model, tx)(
+    state, frozen, tiny.batch()
+  )
+  assert tree.checksum(frozen) == before
+  moved = np.abs(new.tuned['prompt']['encoder'] - tuned['prompt']['encoder'])
+  assert (moved > 0).all() and metrics['grad_norm'] > 0
+  assert int(new.step) == 1
+
+
+def test_the_loss_is_the_formula(parts):
+  """Cross-entropy of target tokens alone, in float64, with T5X's z-loss."""
+  tuned_model, tuned, frozen, _ = parts
+  batch = tiny.batch()
+  logits = np.asarray(tuned_model.logits(tuned, frozen, batch), np.float64)
+  log_z = np.log(np.exp(logits).sum(-1))
+  want = 0.0
+  for b, t in zip(*np.nonzero(batch['target_mask'])):
+    hit = logits[b, t, batch['targets'][b, t]]
+    want += log_z[b, t] - hit + 0.1 * log_z[b, t] ** 2
+  got = step.loss_sum(
+    jnp.asarray(logits, jnp.float32),
+    batch['targets'],
+    mask_BxT=batch['target_mask'],
+    z_loss=0.1,
+  )
+  assert float(got) == pytest.approx(want, rel=1e-5)
+
+
+def test_filler_rows_and_padding_do_not_count(parts):
+  tuned_model, _, frozen, tx = parts
+  train_step = step.make_train_step(tuned_model, tx)
+  batch = tiny.batch()
+  filled = {
+    k: np.concatenate([v, np.zeros_like(v[:2])]) for k, v in batch.items()
+  }
+  filled['inputs'][-1] = 7
+  longer = dict(batch)
+  longer['inputs'] = np.pad(batch['inputs'], [(0, 0), (0, 7)])
+  longer['input_mask'] = np.pad(batch['input_mask'], [(0, 0), (0, 7)])
+  want, m = train_step(start(parts), frozen, batch)
+  for other in (filled, longer):
+    got, n = train_step(start(parts), frozen, other)
+    assert float(n['loss']) == pytest.approx(float(m['loss']), rel=1e-5)
+    np.testing.assert_allclose(
+      got.tuned['prompt']['encoder'],
+      want.tuned['prompt']['encoder'],
+      rtol=1e-4,
+      atol=1e-4,
+    )
+
+
+@pytest.mark.parametrize('micro', [2, 4])
+def test_micro_batches_of_unequal_targets_sum_to_the_whole(parts, micro):
+  """An average of averages would weigh short targets too much."""
+  tuned_model, _, frozen, tx = parts
+  batch = tiny.batch(rows=8)
+  options = step.StepOptions(accumulate=micro)
+  whole, m = step.make_train_step(tuned_model, tx)(start(parts), frozen, batch)
+  split, n = step.make_train_step(tuned_model, tx, options=options)(
+    start(parts), frozen, batch
+  )
+  assert float(m['grad_norm']) == pytest.approx(float(n['grad_norm']), rel=1e-5)
+  assert float(m['loss']) == pytest.approx(float(n['loss']), rel=1e-5)
+  np.testing.assert_allclose(
+    whole.tuned['prompt']['encoder'],
+    split.tuned['prompt']['encoder'],
+    rtol=1e-4,
+    atol=1e-4,
+  )
+
+
+def test_a_non_finite_loss_keeps_the_last_good_state_for_good(parts):
+  """Also when the next batches are fine: the host reads metrics late."""
+  tuned_model, _, frozen, tx = parts
+  train_step = step.make_train_step(tuned_model, tx)
+  state, _ = train_step(start(parts), frozen, tiny.batch())
+  want = np.asarray(state.tuned['prompt']['encoder'])
+  broken = jax.tree.map(lambda x: x * jnp.nan, frozen)
+  state, metrics = train_step(state, broken, tiny.batch(1))
+  assert not np.isfinite(metrics['loss']) and not state.ok
+  state, _ = train_step(state, frozen, tiny.batch(2))
+  np.testing.assert_array_equal(state.tuned['prompt']['encoder'], want)
+  assert int(state.step) == 1 and not state.ok
+
+
+def test_dropout_repeats_by_step_and_differs_between_steps(parts):
+  _, _, frozen, tx = parts
+  config = dataclasses.replace(tiny.CONFIG, dropout_rate=0.5)
+  tuned_model = dataclasses.replace(
+    parts[0], model=parts[0].model.clone(config=config)
+  )
+  train_step = step.make_train_step(
+    tuned_model, tx, options=step.StepOptions(dropout=True)
+  )
+  at = lambda n: float(
+    train_step(start(parts).replace(step=jnp.int32(n)), frozen, tiny.batch())[
+      1
+    ]['loss']
+  )
+  first, again, other = at(0), at(0), at(1)
+  assert first == again and first != other
+
+
+def test_a_tie_on_dev_keeps_the_earlier_prompt(parts):
+  state = start(parts).replace(step=jnp.int32(10))
+  state = step.note_score(state, 70.0)
+  first = np.asarray(state.best['prompt']['encoder'])
+  moved = jax.tree.map(lambda x: x + 1, state.tuned)
+  state = step.note_score(state.replace(step=jnp.int32(20), tuned=moved), 70.0)
+  assert (int(state.best_step), int(state.stale)) == (10, 1)
+  np.testing.assert_array_equal(state.best['prompt']['encoder'], first)
+  state = step.note_score(state.replace(step=jnp.int32(30)), 70.1)
+  assert (int(state.best_step), int(state.stale)) == (30, 0)
+  np.testing.assert_array_equal(state.best['prompt']['encoder'], first + 1)
+
+
+def test_two_steps_compile_once(parts):
+  tuned_model, _, frozen, tx = parts
+  train_step = step.make_train_step(tuned_model, tx)
+  state = start(parts)
+  for seed in range(3):
+    state, _ = train_step(state, frozen, tiny.batch(seed))
+  assert train_step._cache_size() == 1
+
+
+def test_a_row_without_its_prompt_is_the_untuned_models(parts):
+  """Masked, not absent: rows with and without share a compiled function."""
+  tuned_model, tuned, frozen, _ = parts
+  batch = tiny.batch()
+  bare = tuned_model.model.apply(
+    {'params': frozen['model']},
+    batch['inputs'],
+    batch['input_mask'],
+    tuned_model._shift(jnp.asarray(batch['targets'])),
+  )
+  with_prompt = tuned_model.logits(tuned, frozen, batch)
+  batch['prompted'] = np.array([True, False, True, False])
+  mixed = tuned_model.logits(tuned, frozen, batch)
+  np.testing.assert_allclose(mixed[1::2], bare[1::2], rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(mixed[::2], with_prompt[::2], rtol=1e-5, atol=1e-5)
+  assert np.abs(with_prompt[1::2] - bare[1::2]).max() > 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Misspelled:
+  """A method whose port has a name that the embedding does not read."""
+
+  inner: base.Method
+  tune = ('prompt/.*',)
+
+  @property
+  def front(self):
+    return 0
+
+  def create(self, rng, start):
+    return self.inner.create(rng, start)
+
+  def expand(self, own):
+    return {'token_embedder': {'promtp': own['prompt']['encoder']}}
+
+
+def test_a_port_that_no_module_reads_raises(parts):
+  tuned_model, tuned, frozen, _ = parts
+  check_ports(tuned_model, tuned, frozen, tiny.batch())
+  broken = dataclasses.replace(
+    tuned_model, method=Misspelled(tuned_model.method)
+  )
+  with pytest.raises(RuntimeError, match='reads no port for prompt/encoder'):
+    check_ports(broken, tuned, frozen, tiny.batch())

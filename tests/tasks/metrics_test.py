@@ -1,0 +1,120 @@
+"""The figures of the T5 repository's tests, and sklearn's and scipy's."""
+
+import numpy as np
+import pytest
+
+from ptjax.tasks import metrics
+
+# (targets, predictions), with -1 for an answer that is no label.
+CASES = [
+  ([0, 1, 1, 2, 0], [0, 1, 2, 2, 1]),
+  ([0, 1, 2, 1, 0], [-1, 1, 2, -1, 0]),
+  ([1, 1, 1], [0, 0, 0]),
+  ([0, 1, 0, 1], [0, 1, 0, 1]),
+]
+
+
+def test_accuracy_counts_equal_ones():
+  assert metrics.accuracy([0, 0, 2, 1], [0, 1, 2, 1]) == 75
+
+
+def test_f1_takes_an_answer_that_is_no_label_for_the_wrong_one():
+  # One right positive, one of two missed, none invented but the flipped 0.
+  assert metrics.f1([0, 1, 1, 0], [0, 1, 2, 2]) == pytest.approx(50)
+  assert metrics.f1([0, 1], [-1, -1]) == 0
+  assert metrics.f1([1, 1, 0], [1, 0, 1]) == pytest.approx(50)
+  assert metrics.f1([0, 0], [0, 0]) == 0
+
+
+def test_f1_of_the_other_label():
+  assert metrics.f1([0, 0, 1], [0, 1, 1], positive=0) == pytest.approx(200 / 3)
+
+
+def test_macro_f1_of_three_classes():
+  found = metrics.macro_f1([0, 1, 1, 2], [0, 0, 2, 2], classes=3)
+  assert found == pytest.approx(44.4444444)
+
+
+def test_matthews_where_it_is_undefined():
+  assert metrics.matthews([0, 0, 2, 1], [0, 1, 2, 1]) == pytest.approx(70)
+  assert metrics.matthews([0, 1, 0], [1, 1, 1]) == 0
+
+
+def test_correlations():
+  assert metrics.pearson([0, 2], [0, 1]) == pytest.approx(100)
+  assert metrics.spearman([0, 2, 1], [0, 1, 2]) == pytest.approx(50)
+  assert metrics.pearson([0, 1, 2], [3, 3, 3]) == 0
+
+
+def test_squad_takes_the_best_of_several_answers():
+  found = metrics.squad(
+    [
+      ['big moose', 'hippo'],
+      ['correct1'],
+      ['correct2.1', 'correct2.2'],
+      ['a', 'b'],
+    ],
+    ['‘a big  Moose!‘', 'wrong', 'correct2.2', 'c'],
+  )
+  # Curly quotes are no ASCII punctuation: '‘' and 'moose‘' are words.
+  assert found == {'em': pytest.approx(25), 'f1': pytest.approx(35)}
+  found = metrics.squad([['abc abd', '$$$$']], ['abd'])
+  assert found == {'em': 0, 'f1': pytest.approx(200 / 3)}
+
+
+def test_squad_of_nothing_said():
+  ref = 'this is a string'
+  assert metrics.squad([[ref, ref], [ref]], ['', '']) == {'em': 0, 'f1': 0}
+  assert metrics.squad([['', ref], [ref]], [ref, ref]) == {'em': 100, 'f1': 100}
+
+
+def test_normalised_leaves_words_only():
+  assert metrics.normalised(' The U.S.  and an Other; theatre') == (
+    'us and other theatre'
+  )
+
+
+def test_group_exact_match_wants_the_whole_group():
+  found = metrics.group_exact_match(
+    [0, 1, 0], [0, 0, 0], groups=['a', 'a', 'b']
+  )
+  assert found == 50
+
+
+def test_parity_of_pairs():
+  groups = [0, 0, 1, 1, 2, 2, 3]
+  # Same and same; differing; twice no label; a single one that has no other.
+  assert metrics.parity([1, 1, 0, 1, -1, -1, 0], groups=groups) == (
+    pytest.approx(100 / 3)
+  )
+
+
+@pytest.mark.parametrize('targets, predictions', CASES)
+def test_labels_against_sklearn(targets, predictions):
+  oracle = pytest.importorskip('sklearn.metrics')
+  assert metrics.accuracy(targets, predictions) == pytest.approx(
+    100 * oracle.accuracy_score(targets, predictions)
+  )
+  assert metrics.matthews(targets, predictions) == pytest.approx(
+    100 * oracle.matthews_corrcoef(targets, predictions)
+  )
+  want = oracle.f1_score(
+    targets, predictions, labels=range(3), average='macro', zero_division=0
+  )
+  found = metrics.macro_f1(targets, predictions, classes=3)
+  assert found == pytest.approx(100 * want)
+
+
+def test_random_labels_and_numbers_against_the_oracles():
+  oracle = pytest.importorskip('sklearn.metrics')
+  stats = pytest.importorskip('scipy.stats')
+  rng = np.random.default_rng(0)
+  for _ in range(20):
+    a, b = rng.integers(0, 2, (2, 30)).tolist()
+    assert metrics.f1(a, b) == pytest.approx(100 * oracle.f1_score(a, b))
+    # Coarse, so that there are ties.
+    x, y = rng.normal(size=(2, 30)).round()
+    assert metrics.pearson(x, y) == pytest.approx(100 * stats.pearsonr(x, y)[0])
+    assert metrics.spearman(x, y) == pytest.approx(
+      100 * stats.spearmanr(x, y)[0]
+    )
