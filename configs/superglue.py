@@ -8,7 +8,7 @@ chip-hours a prompt (paper, appendix A), 90.5 on average over tasks (Table 3).
   python -m ptjax.main --config=configs/superglue.py
   python -m ptjax.main --config=configs/superglue.py:task=boolq
   python -m ptjax.main --config=configs/superglue.py:model=FOLDER,data=FOLDER
-  python -m ptjax.main --config=configs/superglue.py:model=google/t5-xxl-lm-adapt
+  python -m ptjax.main --config=configs/superglue.py:model=google/t5-xl-lm-adapt
 
 The words `preset=t5x` take T5X's effective optimizer instead of the paper's.
 """

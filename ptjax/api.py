@@ -10,7 +10,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ptjax import config as config_lib
-from ptjax import serve, train as train_lib, workdir
+from ptjax import serve, workdir
+from ptjax import train as train_lib
 from ptjax.config import UserError
 
 

@@ -16,7 +16,7 @@ class UserError(ValueError):
 
 
 def default() -> ConfigDict:
-  """The paper's setting (Lester et al. 2021), locked: a misspelled key raises."""
+  """The paper's setting (Lester et al. 2021); locked, so that a typo raises."""
   c = ConfigDict()
   c.mode = 'train'  # train | evaluate | predict | score | pretrain
   c.seed = 0  # of initialisation, data order and dropout

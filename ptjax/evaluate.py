@@ -5,7 +5,6 @@ model and no method.
 """
 
 import json
-import math
 import os
 import pathlib
 from collections.abc import Sequence
@@ -14,7 +13,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from ptjax.data.split import Split
+from ptjax import report
+from ptjax.config import UserError
+from ptjax.data.split import Split, short
 from ptjax.parts import Parts
 from ptjax.predict import rank
 from ptjax.tasks.base import Task
@@ -85,6 +86,25 @@ def scores(task: Task, answers: Sequence[str], split: Split) -> dict[str, Any]:
   }
 
 
+def check(config: Any, task: Task, split: Split) -> None:
+  """Refuses, before anything is trained, what could not be scored.
+
+  Raises:
+    UserError: the split has no labels, or no choices to rank.
+  """
+  if not task.labelled(split.examples):
+    raise UserError(
+      f'eval.split={split.name}: the {split.name} examples of {task.name} have '
+      'no labels; use eval.split=dev, and eval.submission=True for the files '
+      'of the leaderboard'
+    )
+  if config.eval.by == 'rank' and not rankable(split):
+    raise UserError(
+      f'eval.by=rank: {task.name} has no choices to rank; use '
+      'eval.by=generate'
+    )
+
+
 def rankable(split: Split) -> bool:
   """Whether every example has choices to rank."""
   return all(example.choices for example in split.examples)
@@ -108,11 +128,32 @@ def write_predictions(
   os.replace(aside, path)
 
 
-def members(values: Sequence[float]) -> dict[str, Any]:
-  """A metric of several prompts, in the form of results.json.
+def final(
+  parts: Parts,
+  task: Task,
+  tuned: Any,
+  frozen: Any,
+  split: Split,
+  *,
+  folder: pathlib.Path,
+  step: int | None,
+) -> dict[str, Any]:
+  """A task's entry of results.json; writes its predictions under `folder`.
 
-  With one prompt its average, best and ensemble are the same number.
+  Args:
+    step: of the update that `tuned` is from; None if that is not known.
   """
-  values = [round(float(v), 4) if math.isfinite(v) else None for v in values]
-  (only,) = values
-  return {'average': only, 'best': only, 'ensemble': only, 'members': values}
+  config, name = parts.config, short(task)
+  kinds = [config.eval.by]
+  if config.eval.rank and rankable(split):
+    kinds += [by for by in ('generate', 'rank') if by not in kinds]
+  answers = {by: answer(parts, tuned, frozen, split, by=by) for by in kinds}
+  path = folder / 'predictions' / f'{name}-{split.name}.jsonl'
+  write_predictions(path, split, answers)
+  return report.entry(
+    task,
+    {by: scores(task, texts, split) for by, texts in answers.items()},
+    by=config.eval.by,
+    split=split,
+    step=step,
+  )

@@ -18,7 +18,6 @@ import numpy as np
 
 from ptjax import evaluate, report, step, tree, tuned, writer
 from ptjax.checkpoint import Checkpoints
-from ptjax.config import UserError
 from ptjax.data import split
 from ptjax.export import prompt
 from ptjax.parts import Parts
@@ -46,12 +45,8 @@ class TaskRun:
     splits = split.load(self.config, task, list(wanted), parts.tokenizer)
     self.train, self.dev = splits['train'], splits['dev']
     self.reported = splits[self.config.eval.split]
+    evaluate.check(self.config, task, self.reported)
     self.by = self.config.eval.by
-    if self.by == 'rank' and not evaluate.rankable(self.dev):
-      raise UserError(
-        f'eval.by=rank: {task.name} has no choices to rank; use '
-        'eval.by=generate'
-      )
     self.seconds = 0.0
 
   def run(self, stop: 'StopSignal') -> dict[str, Any]:
@@ -239,26 +234,13 @@ class TaskRun:
   def _finish(self) -> dict[str, Any]:
     """Scores of the best prompt on the reported split."""
     self._write_prompt()
-    split_ = self.reported
-    kinds = {'generate': 'generated'}
-    if self.config.eval.rank and evaluate.rankable(split_):
-      kinds['rank'] = 'ranked'
-    answers = {
-      label: evaluate.answer(
-        self.parts, self.state.best, self.frozen, split_, by=by
-      )
-      for by, label in kinds.items()
-    }
-    evaluate.write_predictions(
-      self.workdir / 'predictions' / f'{self.name}-{split_.name}.jsonl',
-      split_,
-      answers,
-    )
-    return report.entry(
+    return evaluate.final(
+      self.parts,
       self.task,
-      {k: evaluate.scores(self.task, v, split_) for k, v in answers.items()},
-      by=kinds.get(self.by, 'generated'),
-      split=split_,
+      self.state.best,
+      self.frozen,
+      self.reported,
+      folder=self.workdir,
       step=int(self.state.best_step),
     )
 

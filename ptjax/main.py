@@ -19,10 +19,7 @@ from ptjax.config import UserError, nearest, one_of
 MODES = ('train', 'evaluate', 'predict', 'score', 'pretrain')
 
 _CONFIG = config_flags.DEFINE_config_file(
-  'config',
-  None,
-  'File with get_config(arg), then :key=value,…',
-  lock_config=True,
+  'config', None, 'A file with get_config(arg), then :key=value,…'
 )
 _WORKDIR = flags.DEFINE_string(
   'workdir', '', 'Folder of the run; default: a dated one under runs/.'
@@ -115,36 +112,63 @@ def _set_environment(config: Any) -> None:
 def _parse(argv: Sequence[str]) -> list[str]:
   """absl's parser, with its complaints as one sentence and exit code 2."""
   try:
+    _check_config_file(argv)
     rest = flags.FLAGS(list(argv))
     if len(rest) > 1:
       raise UserError(f'{rest[1]!r} is no flag; flags begin with --')
-    if _CONFIG.value is None and not flags.FLAGS.is_parsed():
-      raise UserError('--config=FILE is needed')
-    if flags.FLAGS['config'].value is None:
+    if _CONFIG.value is None:
       raise UserError(
         '--config=FILE is needed, such as --config=configs/superglue.py'
       )
     return rest
-  except Exception as error:  # noqa: BLE001 whatever a config file raises
-    if not isinstance(error, _USER):
-      raise
-    sys.exit(_say(_sentence(error), 2))
+  except _MISTAKES as error:
+    sys.exit(_say(_sentence(error, argv), 2))
 
 
-_USER = (UserError, flags.Error, AttributeError, KeyError, TypeError, OSError)
+# What absl and ml_collections raise for a word that is wrong.
+_MISTAKES = (UserError, flags.Error, AttributeError, KeyError, TypeError)
 
 
-def _sentence(error: Exception) -> str:
-  """The first line of what absl or ml_collections says, with a way out."""
-  if isinstance(error, UserError) or isinstance(error.__cause__, UserError):
-    return str(error if isinstance(error, UserError) else error.__cause__)
+def _check_config_file(argv: Sequence[str]) -> None:
+  """A missing file would be found only later, and told at length."""
+  for word, value in zip(argv, [*argv[1:], '']):
+    name, equals, text = word.partition('=')
+    if name.lstrip('-') != 'config' or not name.startswith('-'):
+      continue
+    path = pathlib.Path((text if equals else value).partition(':')[0])
+    if not path.is_file():
+      there = [str(p) for p in path.parent.glob('*.py')]
+      raise UserError(
+        f'--config={path}: no such file{nearest(path, there)}'
+        + (f'; there are {", ".join(sorted(there))}' if there else '')
+      )
+
+
+def _sentence(error: Exception, argv: Sequence[str]) -> str:
+  """What was wrong and the way out, without the libraries' own tracebacks."""
+  if isinstance(error, UserError):
+    return str(error)
+  said = ' '.join(str(error).split())
+  inner = 'UserError: '
+  if inner in said:  # raised in a config file, whose traceback is in `said`
+    return said.rpartition(inner)[2]
+  keys = config_lib.flatten(config_lib.default())
+  for word in argv:
+    name, _, value = word.lstrip('-').partition('=')
+    key = name.removeprefix('config.')
+    if name == key:
+      continue
+    if key not in keys:
+      return str(config_lib.unknown_key(config_lib.default(), key))
+    if repr(value) in said:
+      return (
+        f'{key}={value!r} must be of the type of its default, {keys[key]!r}'
+      )
   if isinstance(error, flags.UnrecognizedFlagError):
-    name = error.flagname
-    if name.startswith('config.'):
-      return str(config_lib.unknown_key(config_lib.default(), name[7:]))
     known = ('config', 'workdir', 'mode', 'prompt', 'input', 'output')
-    return f'--{name} is no flag{nearest(name, known)}'
-  return ' '.join(str(error).split())
+    hint = nearest(error.flagname, known)
+    return f'--{error.flagname} is no flag{hint or "; see --help"}'
+  return said
 
 
 def _say(error: Any, code: int) -> int:

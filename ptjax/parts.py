@@ -74,6 +74,16 @@ class Parts:
       **start,
     )
 
+  def of_method(self, settings: Any) -> 'Parts':
+    """The same model under another method; itself, if that is its own."""
+    method = base.make(settings)
+    if method == self.tuned_model.method:
+      return self
+    config = self.config.copy_and_resolve_references()
+    config.method = settings
+    tuned_model = TunedModel(self.tuned_model.model, method)
+    return dataclasses.replace(self, config=config, tuned_model=tuned_model)
+
   def place(self, own: Any) -> tuple[Any, Any]:
     """(tuned, frozen) with what a prompt file holds.
 

@@ -90,7 +90,7 @@ class Progress:
 
   def _due(self, now: float) -> bool:
     if self._shown is None or self._at == self._total:
-      return self._shown is None or self._shown[1] < self._at
+      return True
     then, at = self._shown
     tenth = self._at * _PARTS // self._total > at * _PARTS // self._total
     wait = max(_SECONDS, _SHARE * (now - self._began[0]))

@@ -3,10 +3,11 @@
 Owns words and layout. Computes no score.
 """
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from ptjax.data.split import Split
-from ptjax.evaluate import members
 from ptjax.tasks.base import Task
 
 
@@ -44,13 +45,14 @@ def entry(
   *,
   by: str,
   split: Split,
-  step: int,
+  step: int | None,
 ) -> dict[str, Any]:
   """A task's part of results.json.
 
   Args:
-    found: {'generated': scores, 'ranked': scores}, see `evaluate.scores`.
+    found: {'generate': scores, 'rank': scores}, see `evaluate.scores`.
     by: which of them is the task's score, the one that chose the prompt.
+    step: of the prompt; None if that is not known.
   """
   main = found[by]
   out = {
@@ -59,7 +61,7 @@ def entry(
     'by': by,
     'invalid': round(main['invalid'], 4),
     'examples': task.counted(split.examples),
-    'steps': [step],
+    'steps': [] if step is None else [step],
     'split': split.name,
     'selected_on': 'dev',
   }
@@ -67,6 +69,16 @@ def entry(
     if kind != by:
       out[kind] = {k: members([v]) for k, v in other['metrics'].items()}
   return out
+
+
+def members(values: Sequence[float]) -> dict[str, Any]:
+  """A metric of several prompts, in the form of results.json.
+
+  With one prompt its average, best and ensemble are the same number.
+  """
+  values = [round(float(v), 4) if math.isfinite(v) else None for v in values]
+  (only,) = values
+  return {'average': only, 'best': only, 'ensemble': only, 'members': values}
 
 
 def results(
@@ -90,9 +102,9 @@ def results(
 
 def rows(found: dict[str, Any]) -> list[list[str]]:
   """results.json -> the table: task, metrics, steps, seconds."""
-  out = [['task', 'metrics', 'rank', 'invalid %', 'examples', 'step', 's']]
+  out = [['task', 'metrics', 'otherwise', 'invalid %', 'examples', 'step', 's']]
   for name, task in found['tasks'].items():
-    other = next((task[k] for k in ('ranked', 'generated') if k in task), {})
+    other = next((task[k] for k in ('rank', 'generate') if k in task), {})
     out.append(
       [
         name,

@@ -12,12 +12,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from ptjax import config as config_lib
-from ptjax import parts, step, tuned
+from ptjax import parts, step
 from ptjax.config import UserError
 from ptjax.data import batch, pipeline
 from ptjax.export import prompt as prompt_lib
-from ptjax.methods import base
 from ptjax.parts import Parts
 
 Row = dict[str, Any]
@@ -45,16 +43,23 @@ def run(
   os.replace(aside, path)
 
 
-def with_prompt(config: Any, name: str) -> tuple[Parts, Any, Any]:
-  """(parts, tuned, frozen) of a model with the prompt of that name, or none."""
+def with_prompt(
+  config: Any, name: str, *, task: str = '', made: Parts | None = None
+) -> tuple[Parts, Any, Any]:
+  """(parts, tuned, frozen) of a model with the prompt of that name, or none.
+
+  Args:
+    task: which of a run's prompts.
+    made: parts of the same model, to be used again.
+  """
   config = config.copy_and_resolve_references()
-  own, record = prompt_lib.read(name, task=config.task) if name else ({}, {})
+  own, record = prompt_lib.read(name, task=task) if name else ({}, {})
   config.method.name = 'none'
   if own:
     config.method.name = record.get('method', {}).get('name', 'soft_prompt')
   if 'prompt' in own:
     config.method.length = own['prompt']['encoder'].shape[0]
-  made = parts.build(config)
+  made = made.of_method(config.method) if made else parts.build(config)
   loaded = made.loaded
   prompt_lib.check_model(
     record, fingerprint=loaded.fingerprint, name=loaded.name

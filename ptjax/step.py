@@ -6,7 +6,6 @@ happen. Knows no text, file or clock.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import flax.struct
 import jax
@@ -187,7 +186,7 @@ def make_log_probs(
 
 
 def make_generate(
-  tuned_model: TunedModel, *, sampler: Any = sample.Greedy()
+  tuned_model: TunedModel, *, sampler: sample.Sampler
 ) -> Callable[..., jax.Array]:
   """A jitted (tuned, frozen, batch, rng, *, max_length) -> ids_BxT."""
   config = tuned_model.model.config

@@ -20,7 +20,7 @@ FREE = ('wandb', 'tensorboard', 'mode', 'eval.submission', 'train.in_flight')
 
 
 def fresh(name: str, *, root: pathlib.Path) -> pathlib.Path:
-  """A dated folder that does not exist yet, such as runs/2026-11-21-superglue."""
+  """A new dated folder, such as runs/2026-11-21-093000-superglue."""
   stamp = datetime.datetime.now().strftime('%Y-%m-%d-%H%M%S')
   for suffix in ('', *(f'-{i}' for i in range(2, 1000))):
     path = root / f'{stamp}-{name}{suffix}'

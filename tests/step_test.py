@@ -132,11 +132,11 @@ def test_dropout_repeats_by_step_and_differs_between_steps(parts):
   train_step = step.make_train_step(
     tuned_model, tx, options=step.StepOptions(dropout=True)
   )
-  at = lambda n: float(
-    train_step(start(parts).replace(step=jnp.int32(n)), frozen, tiny.batch())[
-      1
-    ]['loss']
-  )
+
+  def at(n):
+    state = start(parts).replace(step=jnp.int32(n))
+    return float(train_step(state, frozen, tiny.batch())[1]['loss'])
+
   first, again, other = at(0), at(0), at(1)
   assert first == again and first != other
 

@@ -1,11 +1,17 @@
-"""A random model of a few thousand weights, and batches for it."""
+"""A random model of a few thousand weights, and data for it."""
+
+import json
+import pathlib
+import random
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tokenizers
 from flax.core import meta
 
 from ptjax.models.t5 import T5, T5Config
+from ptjax.weights import save
 
 CONFIG = T5Config(
   vocab_size=61,
@@ -44,3 +50,47 @@ def batch(seed: int = 0, *, rows: int = 4, length: int = 9, target: int = 5):
     'target_mask': target_mask,
     'index': np.arange(rows, dtype=np.int32),
   }
+
+
+WORDS = 'the cat dog sat ran on a red mat box is was not here there'.split()
+
+
+def model_folder(folder: pathlib.Path) -> pathlib.Path:
+  """A random model in Hugging Face's layout, with a word-level tokenizer."""
+  labels = ['entailment', 'not_entailment', 'contradiction', 'neutral']
+  pieces = ['<pad>', '</s>', '<unk>', *WORDS, *labels]
+  pieces += ['hypothesis', 'premise', ':', '.']
+  vocab = {piece: i for i, piece in enumerate(pieces)}
+  backend = tokenizers.Tokenizer(
+    tokenizers.models.WordLevel(vocab, unk_token='<unk>')
+  )
+  backend.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+  folder.mkdir(parents=True, exist_ok=True)
+  backend.save(str(folder / 'tokenizer.json'))
+  settings = {'pad_token': '<pad>', 'eos_token': '</s>', 'unk_token': '<unk>'}
+  (folder / 'tokenizer_config.json').write_text(json.dumps(settings))
+  _, params = t5()
+  save.save(folder, params, CONFIG)
+  return folder
+
+
+def data_folder(folder: pathlib.Path, *, rows: int = 24) -> pathlib.Path:
+  """CB and RTE in SuperGLUE's files, of random words."""
+  labels = {
+    'CB': ['entailment', 'contradiction', 'neutral'],
+    'RTE': ['entailment', 'not_entailment'],
+  }
+  for task, words in labels.items():
+    rng = random.Random(task)
+    (folder / task).mkdir(parents=True, exist_ok=True)
+    for split in ('train', 'val', 'test'):
+      lines = []
+      for idx in range(rows):
+        texts = {
+          key: ' '.join(rng.choices(WORDS, k=rng.randint(3, 9)))
+          for key in ('premise', 'hypothesis')
+        }
+        label = {} if split == 'test' else {'label': rng.choice(words)}
+        lines.append(json.dumps({**texts, **label, 'idx': idx}))
+      (folder / task / f'{split}.jsonl').write_text('\n'.join(lines) + '\n')
+  return folder

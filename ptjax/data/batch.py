@@ -103,6 +103,7 @@ def choose_buckets(
   max_length: int,
   count: int = 4,
   multiple: int = 8,
+  least_gain: float = 0.05,
 ) -> tuple[int, ...]:
   """At most `count` padded lengths that waste the fewest positions.
 
@@ -110,6 +111,8 @@ def choose_buckets(
     lengths: of the rows to be padded; those above `max_length` count as it.
     max_length: no bucket is longer.
     multiple: buckets are multiples of it, except one of `max_length`.
+    least_gain: share of all positions that one more bucket must save: each
+      costs a compilation of every step.
 
   Returns:
     Ascending lengths; the last one fits the longest row.
@@ -128,7 +131,9 @@ def choose_buckets(
       last = cost[k - 1, :j] + (below[j + 1] - below[1 : j + 1]) * sizes[j]
       came[k, j] = np.argmin(last)
       cost[k, j] = last[came[k, j]]
-  k, j = int(np.argmin(cost[:, -1])), n - 1
+  k, j = 0, n - 1
+  while k + 1 < count and cost[k + 1, -1] < cost[k, -1] * (1 - least_gain):
+    k += 1
   chosen = [j]
   while k:
     j, k = int(came[k, j]), k - 1

@@ -122,4 +122,3 @@ def load(
     name: Split(name, examples, encoded, buckets, length, cut)
     for name, (examples, encoded, cut) in found.items()
   }
-

@@ -4,21 +4,34 @@ Owns how a tokenizer is found and what its special pieces are. Adds no EOS and
 cuts nothing: `data.batch` does. Knows no task, and no array.
 """
 
-import contextlib
 import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 from ptjax.config import UserError
 
-# The first that is there is read. tokenizer.json is complete; a SentencePiece
-# model is converted, with T5's 100 sentinels put on top of it.
-_READY, _PIECES = 'tokenizer.json', ('spiece.model', 'sentencepiece.model')
-_SETTINGS = ('config.json', 'tokenizer_config.json', 'special_tokens_map.json')
+# The first that is there is read: tokenizer.json knows of pieces that were
+# added later.
+_READY, _PIECES = 'tokenizer.json', 'spiece.model'
+_SETTINGS = ('tokenizer_config.json', 'special_tokens_map.json')
+_SENTINELS = 100  # <extra_id_99> … <extra_id_0> on top of T5's own pieces
 _CHUNK = 2048  # texts encoded at once: bounds the memory of the results
+
+
+class Backend(Protocol):
+  """What reads one kind of file."""
+
+  size: int
+
+  def encode(self, texts: list[str]) -> list[list[int]]: ...
+
+  def decode(self, ids: list[int]) -> str: ...
+
+  def id_of(self, piece: str) -> int | None: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,19 +39,18 @@ class Tokenizer:
   """A tokenizer and its special pieces.
 
   Attributes:
-    backend: a `tokenizers.Tokenizer`.
     vocab_size: its ids are below. The model's embedding may have more rows:
       T5's has 32128 for 32100 pieces.
   """
 
-  backend: Any = dataclasses.field(repr=False)
+  backend: Backend = dataclasses.field(repr=False)
   eos_id: int
   pad_id: int
   vocab_size: int
 
   def encode(self, text: str) -> list[int]:
     """Ids without EOS."""
-    return self.backend.encode(text, add_special_tokens=False).ids
+    return self.backend.encode([text])[0]
 
   def encode_batch(self, texts: Iterable[str]) -> list[list[int]]:
     """`encode` of each, on all cores, and once for each different text."""
@@ -47,8 +59,7 @@ class Tokenizer:
     found = {}
     for start in range(0, len(todo), _CHUNK):
       part = todo[start : start + _CHUNK]
-      encoded = self.backend.encode_batch_fast(part, add_special_tokens=False)
-      found.update(zip(part, (one.ids for one in encoded)))
+      found.update(zip(part, self.backend.encode(part)))
     return [found[text] for text in texts]
 
   def decode(self, ids: Sequence[int]) -> str:
@@ -63,7 +74,7 @@ class Tokenizer:
         break
       if i != self.pad_id and i < self.vocab_size:
         kept.append(i)
-    return self.backend.decode(kept, skip_special_tokens=False).strip()
+    return self.backend.decode(kept).strip()
 
 
 def load(name: str | os.PathLike) -> Tokenizer:
@@ -77,33 +88,29 @@ def load(name: str | os.PathLike) -> Tokenizer:
   folder = pathlib.Path(name)
   if not folder.is_dir():
     folder = _from_hub(str(name))
+  kinds = {_READY: _Ready, _PIECES: _Pieces}
+  files = [file for file in kinds if (folder / file).is_file()]
+  if not files:
+    raise UserError(
+      f'{name} holds no tokenizer ({_READY} or {_PIECES}); name a folder or '
+      'hub name that does by config.tokenizer, such as '
+      '--config.tokenizer=google/t5-v1_1-base'
+    )
   try:
-    if (folder / _READY).is_file():
-      backend = _read(folder / _READY)
-    elif any((folder / piece).is_file() for piece in _PIECES):
-      backend = _convert(folder)
-    else:
-      raise UserError(
-        f'{name} holds no tokenizer ({_READY} or {_PIECES[0]}); name a folder '
-        'or hub name that does by config.tokenizer, such as '
-        '--config.tokenizer=google/t5-v1_1-base'
-      )
+    backend = kinds[files[0]](folder)
+    special = [
+      _special(backend, folder, key, usual)
+      for key, usual in (('eos_token', '</s>'), ('pad_token', '<pad>'))
+    ]
   except UserError:
     raise
-  except Exception as error:  # The libraries raise bare Exception, too.
+  except Exception as error:  # tokenizers raises bare Exception, too
     reason = str(error).strip().split('\n')[0]
     raise UserError(
-      f'the tokenizer in {name} cannot be read: {reason}; name another by '
-      'config.tokenizer'
+      f'{folder / files[0]} cannot be read as a tokenizer: {reason}; name '
+      'another by config.tokenizer'
     ) from None
-  backend.no_truncation()
-  backend.no_padding()
-  return Tokenizer(
-    backend,
-    eos_id=_special(backend, folder, 'eos_token', '</s>'),
-    pad_id=_special(backend, folder, 'pad_token', '<pad>'),
-    vocab_size=1 + max(backend.get_vocab(with_added_tokens=True).values()),
-  )
+  return Tokenizer(backend, *special, vocab_size=backend.size)
 
 
 def _from_hub(name: str) -> pathlib.Path:
@@ -112,7 +119,7 @@ def _from_hub(name: str) -> pathlib.Path:
 
   try:
     found = huggingface_hub.snapshot_download(
-      name, allow_patterns=[_READY, *_PIECES, *_SETTINGS]
+      name, allow_patterns=[_READY, _PIECES, *_SETTINGS]
     )
   except errors.HFValidationError:
     reason = 'that is no name of a repository'
@@ -129,53 +136,90 @@ def _from_hub(name: str) -> pathlib.Path:
   )
 
 
-def _read(path: pathlib.Path) -> Any:
-  # Not through transformers: the same ids, without importing it (and torch,
-  # where that is installed), which takes seconds.
-  import tokenizers
+class _Ready:
+  """tokenizer.json, through the library that defines it.
 
-  return tokenizers.Tokenizer.from_file(str(path))
+  Not through transformers: the ids are the same, and importing it (and torch,
+  where that is installed) takes seconds.
+  """
 
+  def __init__(self, folder: pathlib.Path):
+    import tokenizers
 
-def _convert(folder: pathlib.Path) -> Any:
-  with _silence():
-    import transformers
+    self._own = tokenizers.Tokenizer.from_file(str(folder / _READY))
+    # Many files were saved with somebody's lengths.
+    self._own.no_truncation()
+    self._own.no_padding()
+    self.size = 1 + max(self._own.get_vocab(with_added_tokens=True).values())
 
-    # A bare spiece.model is T5's; else the folder says what it is.
-    told = any((folder / name).is_file() for name in _SETTINGS[:2])
-    kind = transformers.AutoTokenizer if told else transformers.T5Tokenizer
-    found = kind.from_pretrained(
-      str(folder), local_files_only=True, trust_remote_code=False
-    )
-  return found.backend_tokenizer
+  def encode(self, texts: list[str]) -> list[list[int]]:
+    found = self._own.encode_batch_fast(texts, add_special_tokens=False)
+    return [one.ids for one in found]
 
+  def decode(self, ids: list[int]) -> str:
+    return self._own.decode(ids, skip_special_tokens=False)
 
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-  """Without transformers' remarks, such as on PyTorch not being there."""
-  names = {
-    'TRANSFORMERS_VERBOSITY': 'error',
-    'TRANSFORMERS_NO_ADVISORY_WARNINGS': '1',
-  }
-  before = {name: os.environ.get(name) for name in names}
-  os.environ.update({k: v for k, v in names.items() if before[k] is None})
-  try:
-    yield
-  finally:
-    for name in names:
-      if before[name] is None:
-        os.environ.pop(name, None)
+  def id_of(self, piece: str) -> int | None:
+    return self._own.token_to_id(piece)
 
 
-def _special(backend: Any, folder: pathlib.Path, key: str, usual: str) -> int:
-  """The id of a special piece: as the folder's settings say, else as usual."""
-  text = usual
-  for name in reversed(_SETTINGS[1:]):
+class _Pieces:
+  """A SentencePiece model, with T5's sentinels put on top."""
+
+  def __init__(self, folder: pathlib.Path):
+    import sentencepiece
+
+    def make(data: bytes) -> Any:
+      return sentencepiece.SentencePieceProcessor(model_proto=data)
+
+    data = (folder / _PIECES).read_bytes()
+    self._own = make(data)
+    if self.id_of('▁<extra_id_0>') is None:  # mT5 has them among its own
+      count = _setting(folder, 'extra_ids', _SENTINELS)
+      # The file is a protocol buffer: what is appended to it is a list's end.
+      pieces = map(_sentinel, reversed(range(count)))
+      self._own = make(data + b''.join(pieces))
+    self.size = self._own.get_piece_size()
+
+  def encode(self, texts: list[str]) -> list[list[int]]:
+    return self._own.encode(texts)
+
+  def decode(self, ids: list[int]) -> str:
+    return self._own.decode(ids)
+
+  def id_of(self, piece: str) -> int | None:
+    found = self._own.piece_to_id(piece)
+    return found if self._own.id_to_piece(found) == piece else None
+
+
+def _sentinel(number: int) -> bytes:
+  """ModelProto.pieces += {piece, score: 0, type: USER_DEFINED}."""
+  piece = f'▁<extra_id_{number}>'.encode()
+  body = _field(1, piece) + b'\x15' + struct.pack('<f', 0) + b'\x18\x04'
+  return _field(1, body)
+
+
+def _field(number: int, content: bytes) -> bytes:
+  return bytes([number << 3 | 2, len(content)]) + content
+
+
+def _setting(folder: pathlib.Path, key: str, usual: Any) -> Any:
+  """What the folder's settings say, else what is usual."""
+  for name in _SETTINGS:
     path = folder / name
     if path.is_file():
       said = json.loads(path.read_text(encoding='utf-8')).get(key)
-      text = said['content'] if isinstance(said, dict) else said or text
-  found = backend.token_to_id(text)
+      if said is not None:
+        return said
+  return usual
+
+
+def _special(
+  backend: Backend, folder: pathlib.Path, key: str, usual: str
+) -> int:
+  said = _setting(folder, key, usual)
+  text = said['content'] if isinstance(said, dict) else said
+  found = backend.id_of(text)
   if found is None:
     raise UserError(
       f'the tokenizer in {folder} has no {text!r} (its {key}), which batches '

@@ -36,7 +36,8 @@ class Custom(Task):
       text + (_text(self.field(row, name, where=where)) if name else '')
       for text, name in self.parts
     )
-    idx = row.get('idx', number)
+    # It goes into predictions as JSON.
+    idx = row['idx'] if isinstance(row.get('idx'), (int, str)) else number
     if split != 'test':
       self.field(row, self.target, where=where)
     value = row.get(self.target)

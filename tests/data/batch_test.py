@@ -81,7 +81,9 @@ def test_buckets_are_the_best_of_all(seed):
   rng = np.random.default_rng(seed)
   lengths = rng.integers(1, 60, rng.integers(1, 30)).tolist()
   count = int(rng.integers(1, 5))
-  found = batch.choose_buckets(lengths, max_length=512, count=count, multiple=4)
+  found = batch.choose_buckets(
+    lengths, max_length=512, count=count, multiple=4, least_gain=0
+  )
   sizes = sorted({-(-n // 4) * 4 for n in lengths})
   every = itertools.combinations(sizes, min(count, len(sizes)))
   best = min(waste(lengths, some) for some in every if some[-1] == sizes[-1])
@@ -92,6 +94,16 @@ def test_buckets_are_the_best_of_all(seed):
 def test_no_bucket_is_beyond_max_length():
   found = batch.choose_buckets([3, 40, 97, 99, 300], max_length=100)
   assert found == (8, 40, 100)
+
+
+def test_a_bucket_that_saves_little_is_not_worth_its_compilation():
+  lengths = [48] * 90 + [40] * 10  # a bucket of 40 saves 80 of 4800 positions
+  assert batch.choose_buckets(lengths, max_length=64) == (48,)
+  finer = batch.choose_buckets(lengths, max_length=64, least_gain=0.01)
+  assert finer == (40, 48)
+
+
+def test_equal_lengths_need_one_bucket():
   assert batch.choose_buckets([7] * 5, max_length=100) == (8,)
 
 

@@ -79,12 +79,12 @@ def test_a_broken_line_is_named(tmp_path):
 
 # Files of one's own.
 
-ROWS = [{'text': 'a, "b"', 'n': '1'}, {'text': 'c\nd', 'n': ''}]
+ROWS = [{'text': 'a, "b"', 'n': '1'}, {'text': 'c\r\nd', 'n': ''}]
 
 
 def test_csv_has_quotes_and_line_breaks(tmp_path):
   path = write(
-    tmp_path / 'x.csv', 'text,n\r\n"a, ""b""",1\r\n"c\nd",\r\n', newline=''
+    tmp_path / 'x.csv', 'text,n\r\n"a, ""b""",1\r\n"c\r\nd",\r\n', newline=''
   )
   assert source.read(str(path)) == ROWS
 

@@ -129,16 +129,22 @@ def test_ids_are_those_of_sentencepiece(t5, shared):
   assert t5.encode_batch(texts) == oracle.encode(texts)
 
 
-def test_tokenizer_json_is_read_as_transformers_reads_it(shared, tmp_path):
+def test_ids_are_those_of_transformers(t5, shared, tmp_path):
+  """Of spiece.model, and of the tokenizer.json that it saves."""
   transformers = pytest.importorskip('transformers')
   source = shared / 'data' / 'tokenizers' / 't5'
-  transformers.T5Tokenizer.from_pretrained(source).save_pretrained(tmp_path)
-  theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-  ours = tokenizer.load(tmp_path)
-  for text in ('not_equivalent', ' a  b\nc ', 'x <extra_id_3> y', '½'):
-    assert ours.encode(text) == theirs.encode(text, add_special_tokens=False)
-  assert ours.eos_id == theirs.eos_token_id
-  assert ours.pad_id == theirs.pad_token_id
+  theirs = transformers.T5Tokenizer.from_pretrained(source)
+  theirs.save_pretrained(tmp_path)
+  assert (tmp_path / 'tokenizer.json').is_file()
+  for ours in (t5, tokenizer.load(tmp_path)):
+    for text in ('not_equivalent', ' a  b\nc ', 'x <extra_id_3> y', '½ é'):
+      ids = theirs.encode(text, add_special_tokens=False)
+      assert ours.encode(text) == ids
+    ids = theirs.encode('a  “label” that’s (not), it .')
+    assert ours.decode([*ids, 5]) == theirs.decode(ids[:-1])
+    assert ours.eos_id == theirs.eos_token_id
+    assert ours.pad_id == theirs.pad_token_id
+    assert ours.vocab_size == len(theirs)
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
@@ -147,8 +153,9 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
     tokenizer.load(tmp_path)
 
 
-def test_a_broken_file_is_refused(tmp_path):
-  (tmp_path / 'tokenizer.json').write_text('{"version": "1.0"')
+@pytest.mark.parametrize('file', ['tokenizer.json', 'spiece.model'])
+def test_a_broken_file_is_refused(tmp_path, file):
+  (tmp_path / file).write_text('{"version": "1.0"')
   with pytest.raises(UserError, match='cannot be read.*config.tokenizer'):
     tokenizer.load(tmp_path)
 
@@ -160,33 +167,39 @@ def test_an_unknown_name_is_refused(name, monkeypatch, tmp_path):
     tokenizer.load(name)
 
 
-def test_no_code_of_the_folder_is_run(shared, tmp_path):
-  source = shared / 'data' / 'tokenizers' / 't5' / 'spiece.model'
-  (tmp_path / 'spiece.model').symlink_to(source)
-  (tmp_path / 'own.py').write_text("open('ran', 'w')\nclass Own: pass\n")
+def test_no_code_of_the_folder_is_run(tmp_path):
   settings = {'auto_map': {'AutoTokenizer': [None, 'own.Own']}}
-  for name in ('config.json', 'tokenizer_config.json'):
-    (tmp_path / name).write_text(json.dumps({**settings, 'model_type': 'own'}))
-  code = f"""if True:
-    from ptjax.data import tokenizer
-    tokenizer.load({str(tmp_path)!r})"""
-  done = run(code)
-  assert done.returncode and 'UserError' in done.stderr.splitlines()[-1]
+  write_tiny(tmp_path, tokenizer_config=settings, config=settings)
+  (tmp_path / 'own.py').write_text("open('ran', 'w')\nclass Own: pass\n")
+  assert tokenizer.load(tmp_path).encode('a') == [3]
   assert not pathlib.Path('ran').exists() and not (tmp_path / 'ran').exists()
 
 
-def test_nothing_is_said_on_stderr(shared):
-  """Not even where torch is missing, of which transformers would tell."""
+def test_it_is_quick_and_quiet(shared):
+  """transformers would take seconds, and tell of a missing PyTorch."""
   folder = shared / 'data' / 'tokenizers' / 't5'
   code = f"""if True:
-    import importlib.util, sys
-    find = importlib.util.find_spec
-    importlib.util.find_spec = lambda name, *a: (
-      None if name.split('.')[0] == 'torch' else find(name, *a))
+    import sys
     from ptjax.data import tokenizer
-    print(tokenizer.load({str(folder)!r}).encode('True'))"""
+    print(tokenizer.load({str(folder)!r}).encode('True'))
+    print({{'transformers', 'torch', 'jax'}} & set(sys.modules))"""
   done = run(code)
-  assert (done.stdout, done.stderr) == ('[10998]\n', '')
+  assert (done.stdout, done.stderr) == ('[10998]\nset()\n', '')
+
+
+def test_sentinels_of_a_sentencepiece_model(shared, tmp_path):
+  source = shared / 'data' / 'tokenizers' / 't5' / 'spiece.model'
+  (tmp_path / 'spiece.model').symlink_to(source)
+  settings = tmp_path / 'tokenizer_config.json'
+  settings.write_text(json.dumps({'extra_ids': 2, 'eos_token': 'X'}))
+  two = tokenizer.load(tmp_path)
+  assert (two.vocab_size, two.eos_id) == (32002, 4)
+  assert two.encode('<extra_id_0>') == [32001]
+  # A model with sentinels of its own, as mT5's, gets no others.
+  (tmp_path / 'spiece.model').unlink()
+  own = source.read_bytes() + tokenizer._sentinel(0)
+  (tmp_path / 'spiece.model').write_bytes(own)
+  assert tokenizer.load(tmp_path).vocab_size == 32001
 
 
 def test_from_a_hub(tmp_path):

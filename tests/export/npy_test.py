@@ -35,6 +35,10 @@ def test_prompt_tunings_own_layout(tmp_path):
 
 def test_a_torn_write_leaves_the_old_file(tmp_path, monkeypatch):
   path = npy.write(tmp_path / 'p.npy', PROMPT_PxD)
+  with open(path, 'rb') as reader:  # whoever reads it has a whole file
+    npy.write(path, PROMPT_PxD + 1)
+    np.testing.assert_array_equal(np.load(reader), PROMPT_PxD)
+  npy.write(path, PROMPT_PxD)
 
   def full(file, *_, **__):
     file.write(b'half')

@@ -68,7 +68,8 @@ def test_vocabulary_draws_are_those_of_prompt_tuning():
 
 
 def test_population_ends_with_the_vocabulary(caplog):
-  assert sorted(number(vocab(V, population=5000))) == list(range(V))
+  with caplog.at_level(logging.INFO):
+    assert sorted(number(vocab(V, population=5000))) == list(range(V))
   assert 'the vocabulary has 60 rows' in caplog.text
   with pytest.raises(UserError, match='population=0'):
     vocab(8, population=0)

@@ -105,7 +105,7 @@ def test_draws_follow_the_filtered_distribution():
 
 
 @pytest.mark.parametrize(
-  'sampler', [Sample(top_k=1), Sample(top_p=1e-6), Sample(temperature=1e-3)]
+  'sampler', [Sample(top_k=1), Sample(top_p=1e-9), Sample(temperature=1e-3)]
 )
 def test_one_left_is_greedy(sampler):
   drawn = run(chain, start(0, 7, 5), sampler=sampler, rng=jax.random.key(3))

@@ -38,6 +38,7 @@ def test_a_template_takes_fields_and_nothing_of_their_text():
     (('no', 'yes'), [0, '1', 1.0, True, 'yes', False]),
     ({'a': 'no', 'b': 'yes'}, ['a', 'b', 'b', 'yes', 'b', 'no']),
     ({False: 'no', True: 'yes'}, [False, True, 'True', True, 'yes', 'False']),
+    ({'false': 'no', 'true': 'yes'}, [False, True, 'True', True, 'yes', False]),
     (('1:no', '2: yes'), [1, 2, '2', 'yes', 2.0, '1']),
     ((3, 4), ['3', 4, '1', 1, '4', 0]),
   ],

@@ -75,10 +75,11 @@ def test_normalised_leaves_words_only():
 
 
 def test_group_exact_match_wants_the_whole_group():
-  found = metrics.group_exact_match(
-    [0, 1, 0], [0, 0, 0], groups=['a', 'a', 'b']
-  )
-  assert found == 50
+  for predictions in ([0, 0, 0], [1, 1, 0]):
+    found = metrics.group_exact_match(
+      [0, 1, 0], predictions, groups=['a', 'a', 'b']
+    )
+    assert found == 50
 
 
 def test_parity_of_pairs():

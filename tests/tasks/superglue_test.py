@@ -94,8 +94,9 @@ def test_a_row_without_a_label(name, label):
   assert example.targets == '' and not task.labelled([example])
   with pytest.raises(UserError, match='have no labels'):
     task.metrics(['x'], [example])
-  with pytest.raises(UserError, match='row 0 of train has no label'):
-    task.examples([row], 'train')
+  for split in ('train', 'dev'):
+    with pytest.raises(UserError, match=f'row 0 of {split} has no label'):
+      task.examples([row], split)
 
 
 def test_a_label_that_is_none():

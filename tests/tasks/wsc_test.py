@@ -112,6 +112,7 @@ def test_spans_are_mended_to_what_the_text_says(text, span, index, wanted):
     ('the cat', 'cat', 1),
     ("Bob's hat", 'Bob', 0),
     ("Bob's hat", "Bob's hat", 1),
+    ('hat', "Bob's hat", 0),
     ('potato', 'Potato', 1),
     ('a potato', 'my potato', 1),
     ('fuzzy bunny', 'fuzzy hungry bunny', 1),
@@ -122,6 +123,17 @@ def test_spans_are_mended_to_what_the_text_says(text, span, index, wanted):
 )
 def test_whether_an_answer_names_the_noun(answer, noun, wanted):
   assert wsc.names(answer, noun) == wanted
+
+
+def test_determiners_name_nothing():
+  # The reference's list.
+  all_ = (
+    'a an few her his each every many much my our some that the their these '
+    'this those which whose your'
+  )
+  for word in all_.split():
+    assert wsc.names(word.title(), 'turnip') == -1
+  assert wsc.names(all_, 'turnip') == -1
 
 
 def test_accuracy_compares_with_the_label():
