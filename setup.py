@@ -33,7 +33,6 @@ setuptools.setup(
     'tensorstore>=0.1.75',
     'tokenizers>=0.21',
     'tqdm>=4.66',
-    'transformers>=5.0',
   ],
   extras_require={
     'test': ['pytest>=8', 'pytest-xdist>=3', 'ruff>=0.14'],

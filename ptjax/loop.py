@@ -107,6 +107,8 @@ class TaskRun:
     self.log.say(
       report.health(self.name, health, train=self.train, dev=self.dev)
     )
+    for remark in self.task.remarks([*self.train.examples, *self.dev.examples]):
+      self.log.say(f'  {remark}')
     if not bool(after.ok):
       self._fail(f'loss {health["loss"]}, gradient norm {norm}', at=1)
     if norm == 0:

@@ -155,6 +155,8 @@ def check(config: ConfigDict) -> None:
       f'train.batch_size={train.batch_size} is not a multiple of '
       f'train.accumulate={train.accumulate} micro-batches'
     )
+  if config.seed < 0:
+    raise UserError(f'seed={config.seed} must be at least 0')
   if not 0 <= train.dropout < 1:
     raise UserError(f'train.dropout={train.dropout} must be in [0, 1)')
   optim.schedule(config.optimizer, steps=train.steps)

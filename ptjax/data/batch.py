@@ -103,7 +103,7 @@ def choose_buckets(
   max_length: int,
   count: int = 4,
   multiple: int = 8,
-  least_gain: float = 0.05,
+  least_gain: float = 0.03,
 ) -> tuple[int, ...]:
   """At most `count` padded lengths that waste the fewest positions.
 

@@ -1,4 +1,4 @@
-"""Writes t5/: small random T5s as transformers saves them, and what it computes.
+"""Writes t5/: small random T5s as transformers saves them, and their logits.
 
   python -m tests.goldens.t5_models
 

