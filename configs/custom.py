@@ -19,4 +19,5 @@ def get_config(arg: str | None = None):
   """The paper's setting on the data that the words name."""
   c = config_lib.default()
   c.task = 'custom'
+  c.eval.split = 'test'  # custom.test; dev where there is none
   return config_lib.apply_words(c, arg)

@@ -22,21 +22,10 @@ def get_config(arg: str | None = None):
   c = config_lib.default()
   c.model = words.pop('model', 'miniature')
   if c.model == 'miniature':
-    miniature(c)
+    config_lib.miniature(c)
   else:
     c.data = 'hub'
   config_lib.preset(c, words.pop('preset', 'paper'))
   for key, text in words.items():
     config_lib.assign(c, key, text)
   return c
-
-
-def miniature(c) -> None:
-  """The embedded model's own numbers; all else is as for a real one."""
-  c.method.length = 20
-  c.optimizer.schedule = 'linear'
-  c.train.steps = 600
-  c.train.eval_every = 150
-  c.train.save_every = 150
-  c.input_length = 128
-  c.eval.split = 'test'  # chosen on dev, reported on test

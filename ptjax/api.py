@@ -45,12 +45,17 @@ def train(
   """Trains prompts; returns what results.json holds.
 
   Args:
-    config: from a file of `configs/`; None for the defaults.
+    config: from a file of `configs/`; None for the paper's setting, or the
+      embedded miniature's own.
     folder: of the run; '' for a dated one under runs/.
-    **settings: top-level keys of the configuration.
+    **settings: keys of the configuration; those of a group by their full
+      name, as in **{'train.steps': 100}.
   """
-  config = config or config_lib.default()
-  _set(config, settings)
+  if config is None:
+    config = config_lib.default()
+    if settings.get('model', config.model) == 'miniature':
+      config_lib.miniature(config)
+  config = _set(config.copy_and_resolve_references(), settings)
   path = pathlib.Path(folder) if folder else None
   path = path or workdir.fresh('train', root=pathlib.Path('runs'))
   return train_lib.run(config, path)
@@ -58,7 +63,7 @@ def train(
 
 def generate(model: Model, inputs: Sequence[str]) -> list[str]:
   """The model's answer to each input; sampled if its temperature says so."""
-  rows = [{'inputs': text} for text in inputs]
+  rows = [{'inputs': text} for text in _many('inputs', inputs)]
   answers = serve.predict(model.parts, model.tuned, model.frozen, rows)
   return [answer['prediction'] for answer in answers]
 
@@ -67,6 +72,7 @@ def score(
   model: Model, inputs: Sequence[str], targets: Sequence[str]
 ) -> list[float]:
   """Log-probability of each target and EOS, in nats."""
+  inputs, targets = _many('inputs', inputs), _many('targets', targets)
   if len(inputs) != len(targets):
     raise UserError(
       f'{len(inputs)} inputs and {len(targets)} targets must be equally many'
@@ -76,13 +82,25 @@ def score(
   return [answer['log_prob'] for answer in answers]
 
 
+def _many(name: str, texts: Sequence[str]) -> list[str]:
+  if isinstance(texts, str):  # else each letter would be an input
+    raise UserError(f'{name}={texts!r} must be a list of texts')
+  return list(texts)
+
+
 def _config(**settings: Any) -> ConfigDict:
   return _set(config_lib.default(), settings)
 
 
 def _set(config: ConfigDict, settings: dict[str, Any]) -> ConfigDict:
   for key, value in settings.items():
-    if key not in config:
+    known = config_lib.flatten(config)
+    if key not in known:
       raise config_lib.unknown_key(config, key)
-    config[key] = value
+    try:
+      config.update_from_flattened_dict({key: value})
+    except (TypeError, ValueError):
+      raise UserError(
+        f'{key}={value!r} must be of the type of its default, {known[key]!r}'
+      ) from None
   return config

@@ -6,7 +6,9 @@ and reads no foreign format. The data position is the step, since batches are a
 function of (seed, step); it is written beside the state to be held against it.
 """
 
+import contextlib
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -19,6 +21,7 @@ class Checkpoints:
   """Saves and restores the state of one task under `folder`."""
 
   def __init__(self, folder: pathlib.Path, *, keep: int = 2):
+    self._folder = folder
     self._manager = ocp.CheckpointManager(
       folder.absolute(),
       options=ocp.CheckpointManagerOptions(
@@ -35,14 +38,15 @@ class Checkpoints:
     """Starts writing; returns when the arrays are copied from the device."""
     if step in self._manager.all_steps():
       return
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state),
-        position=ocp.args.JsonSave(position),
-      ),
-      force=True,
-    )
+    with self._told():
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(state),
+          position=ocp.args.JsonSave(position),
+        ),
+        force=True,
+      )
 
   def restore(self, like: Any) -> tuple[Any, dict[str, int]]:
     """(state, data position) of the newest checkpoint.
@@ -62,10 +66,23 @@ class Checkpoints:
 
   def wait(self) -> None:
     """Returns when all that was saved is on disk; raises if it could not."""
-    self._manager.wait_until_finished()
+    with self._told():
+      self._manager.wait_until_finished()
 
   def close(self) -> None:
     self._manager.close()
+
+  @contextlib.contextmanager
+  def _told(self) -> Iterator[None]:
+    """A full disk has one kind of exception in each layer below."""
+    try:
+      yield
+    except Exception as error:
+      said = str(error).strip().split('\n')[0][:300]
+      raise OSError(
+        f'{self._folder}: a checkpoint could not be written ({said}); the '
+        'last whole one is kept, and the same command goes on from it'
+      ) from error
 
 
 def to_host(tree: Any) -> Any:

@@ -5,6 +5,7 @@ the sentence a user gets for a wrong one. Knows no model, task or file format.
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -102,6 +103,16 @@ def default() -> ConfigDict:
   c.wandb = ''  # project of Weights & Biases; '' = not used
   c.tensorboard = True  # event files beside metrics.jsonl
   return c.lock()
+
+
+def miniature(c: ConfigDict) -> ConfigDict:
+  """The embedded model's own numbers; all else is as for a real one."""
+  c.method.length = 20
+  c.optimizer.schedule = 'linear'
+  c.train.steps, c.train.eval_every, c.train.save_every = 600, 150, 150
+  c.input_length, c.buckets = 128, (32, 48, 64, 128)
+  c.eval.split = 'test'  # chosen on dev, reported on test
+  return c
 
 
 PRESETS = ('paper', 't5x')
@@ -208,13 +219,40 @@ def _cast(key: str, text: str, like: Any) -> Any:
     if isinstance(like, bool):
       return {'true': True, 'false': False, '1': True, '0': False}[text.lower()]
     if isinstance(like, tuple):
-      items = [item.strip() for item in text.strip('()').split(',')]
-      return tuple(_number(item) for item in items if item)
+      return tuple(_number(item) for item in _items(text))
     return type(like)(text)
   except (KeyError, ValueError):
     raise UserError(
       f'{key}={text!r} must be of the type of its default, {like!r}'
     ) from None
+
+
+def _items(text: str) -> list[str]:
+  """'(a, b(c,d))' -> ['a', 'b(c,d)']; quotes around an item are left out."""
+  if text[:1] == '(' and _closes(text) == len(text) - 1:
+    text = text[1:-1]
+  items, depth = [''], 0
+  for char in text:
+    depth += (char in '({') - (char in ')}')
+    if char == ',' and depth <= 0:
+      items.append('')
+    else:
+      items[-1] += char
+  items = [item.strip() for item in items]
+  return [_QUOTED.sub(r'\2', item) for item in items if item]
+
+
+_QUOTED = re.compile(r"""^(["'])(.*)\1$""")
+
+
+def _closes(text: str) -> int:
+  """Where the parenthesis closes that the text begins with."""
+  depth = 0
+  for i, char in enumerate(text):
+    depth += (char == '(') - (char == ')')
+    if not depth:
+      return i
+  return -1
 
 
 def _number(text: str) -> int | float | str:

@@ -58,7 +58,7 @@ def answer(
       )
     else:
       chosen = np.asarray(
-        parts.generate(
+        parts.greedy(
           tuned,
           frozen,
           batch,
@@ -100,8 +100,7 @@ def check(config: Any, task: Task, split: Split) -> None:
     )
   if config.eval.by == 'rank' and not rankable(split):
     raise UserError(
-      f'eval.by=rank: {task.name} has no choices to rank; use '
-      'eval.by=generate'
+      f'eval.by=rank: {task.name} has no choices to rank; use eval.by=generate'
     )
 
 

@@ -8,6 +8,7 @@ import collections
 import contextlib
 import pathlib
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 
 from ptjax import evaluate, report, step, tree, tuned, writer
 from ptjax.checkpoint import Checkpoints
+from ptjax.config import UserError
 from ptjax.data import split
 from ptjax.export import prompt
 from ptjax.parts import Parts
@@ -41,10 +43,13 @@ class TaskRun:
     self.parts, self.task, self.workdir, self.log = parts, task, workdir, log
     self.config = parts.config
     self.name = split.short(task)
-    wanted = dict.fromkeys(('train', 'dev', self.config.eval.split))
+    reported = split.reported(self.config)
+    wanted = dict.fromkeys(('train', 'dev', reported))
+    if self.config.eval.submission:
+      wanted['test'] = None
     splits = split.load(self.config, task, list(wanted), parts.tokenizer)
     self.train, self.dev = splits['train'], splits['dev']
-    self.reported = splits[self.config.eval.split]
+    self.reported, self.test = splits[reported], splits.get('test')
     evaluate.check(self.config, task, self.reported)
     self.by = self.config.eval.by
     self.seconds = 0.0
@@ -54,6 +59,12 @@ class TaskRun:
     started = time.monotonic()
     seed = self.config.seed
     own, self.frozen = self.parts.init(labels=self.task.init_words, seed=seed)
+    if not jax.tree.leaves(own):
+      raise UserError(
+        f'nothing trains by method.name={self.config.method.name} and '
+        f'tune={tuple(self.config.tune)}; choose another method, or '
+        '--mode=evaluate'
+      )
     self.state = step.init_state(
       own, self.parts.tx, rng=jax.random.key(seed + 1)
     )
@@ -82,6 +93,13 @@ class TaskRun:
         f'the checkpoint of {self.name} holds step {int(self.state.step)} and '
         f'data position {position["step"]}'
       )
+    for what, here in self._origin().items():
+      if position[what] != here:
+        raise UserError(
+          f'--workdir={self.workdir} holds a run of {self.name} on another '
+          f'{what} ({position[what][:16]} there, {here[:16]} here); name '
+          f'another folder, or give that {what}'
+        )
     self.seconds = position['seconds']
     self.log.say(f'{self.name}: resumed at step {int(self.state.step)}')
 
@@ -110,7 +128,7 @@ class TaskRun:
     for remark in self.task.remarks([*self.train.examples, *self.dev.examples]):
       self.log.say(f'  {remark}')
     if not bool(after.ok):
-      self._fail(f'loss {health["loss"]}, gradient norm {norm}', at=1)
+      self._fail(metrics, at=1)
     if norm == 0:
       raise RunFailed(
         f'{self.name}: the gradient is zero at step 1, so nothing would be '
@@ -157,7 +175,8 @@ class TaskRun:
         flight.append((step_now, metrics))
         ends = step_now == train.steps
         evaluates = ends or step_now % train.eval_every == 0
-        saves = evaluates or step_now % train.save_every == 0 or stop.asked
+        asked = stop.asked  # once: a signal may come at any line below
+        saves = evaluates or step_now % train.save_every == 0 or bool(asked)
         # Read late, so that the device never waits for the host; but never
         # more than in_flight steps late, which also bounds what is queued.
         while flight and (saves or len(flight) > train.in_flight):
@@ -166,30 +185,29 @@ class TaskRun:
           self._evaluate(bar, step_now)
         if saves:
           self._save(step_now, started)
-        if stop.asked and not ends:
+        if asked and not ends:
           self.checkpoints.wait()
           raise Stopped(
-            f'{self.name}: stopped by {stop.asked} at step {step_now}, saved; '
+            f'{self.name}: stopped by {asked} at step {step_now}, saved; '
             'the same command goes on from there'
           )
 
   def _note(self, bar: Any, at: int, metrics: dict[str, jax.Array]) -> None:
     values = {k: float(v) for k, v in metrics.items()}
     bar.update(at, loss=values['loss'])
-    if not np.isfinite([values['loss'], values['grad_norm']]).all():
-      self._fail(
-        f'loss {values["loss"]}, gradient norm {values["grad_norm"]}', at=at
-      )
+    if not np.isfinite([values[k] for k in step.FINITE]).all():
+      self._fail(values, at=at)
     if at % self.config.train.log_every == 0:
       self.log.scalars(at, values, task=self.name)
 
-  def _fail(self, what: str, *, at: int) -> None:
+  def _fail(self, metrics: dict[str, Any], *, at: int) -> None:
     # The step kept the state from before it: that is the last good one.
     good = int(self.state.step)
     if good:
       # Tried again, it is judged again.
       state = self.state.replace(ok=jnp.bool_(True))
       self.checkpoints.save(good, state, self._position(good, 0.0))
+    what = ', '.join(f'{k} {float(metrics[k]):.4g}' for k in step.FINITE)
     raise RunFailed(
       f'{self.name}: {what} at step {at} is not finite; the state of step '
       f'{good} is kept; try a lower optimizer.lr, or dtype=float32'
@@ -210,9 +228,11 @@ class TaskRun:
 
   def _write_prompt(self) -> None:
     loaded = self.parts.loaded
+    # The method's own parameters belong to it even where `tune` froze them.
+    own = {k: v for k, v in self.frozen.items() if k != 'model'}
     prompt.write(
       self.workdir / 'prompts' / f'{self.name}.safetensors',
-      self.state.best,
+      tree.join(self.state.best, own),
       {
         'model': {'name': loaded.name, 'fingerprint': loaded.fingerprint},
         'method': self.config.method.to_dict(),
@@ -228,7 +248,12 @@ class TaskRun:
 
   def _position(self, at: int, started: float) -> dict[str, Any]:
     spent = time.monotonic() - started if started else 0.0
-    return {'step': at, 'seconds': self.seconds + spent}
+    return {'step': at, 'seconds': self.seconds + spent, **self._origin()}
+
+  def _origin(self) -> dict[str, str]:
+    """What a name in the configuration stood for: it may change unseen."""
+    data = split.digest(self.train, self.dev)
+    return {'model': self.parts.loaded.fingerprint, 'data': data}
 
   def _save(self, at: int, started: float) -> None:
     self.checkpoints.save(at, self.state, self._position(at, started))
@@ -263,6 +288,8 @@ class StopSignal:
       signal.signal(number, signal.SIG_DFL)
 
     numbers = (signal.SIGTERM, signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread():
+      numbers = ()  # Python lets no other thread listen
     before = {n: signal.signal(n, note) for n in numbers}
     try:
       yield self

@@ -63,6 +63,13 @@ def _run(config: Any) -> int:
         prompt=_PROMPT.value,
       )
       return 0
+    if mode == 'train' and _PROMPT.value:
+      raise UserError(
+        '--prompt is for the other modes; a run starts from a prompt by '
+        'method.init=file and method.file=FILE'
+      )
+    if mode != 'pretrain':
+      train.check(config)
     folder = _folder(mode)
     if mode == 'pretrain':
       from ptjax import pretrain
@@ -75,8 +82,15 @@ def _run(config: Any) -> int:
   except (loop.RunFailed, loop.Stopped) as error:
     return _say(error, 1)
   except OSError as error:
-    return _say(error, 1)
+    return _say(_os_error(error), 1)
   return 0
+
+
+def _os_error(error: OSError) -> str:
+  """'No space left on device: FILE', without the number."""
+  if not error.strerror:
+    return str(error)
+  return ': '.join(filter(None, [error.strerror, str(error.filename or '')]))
 
 
 def _folder(mode: str) -> pathlib.Path:
@@ -120,6 +134,15 @@ def _parse(argv: Sequence[str]) -> list[str]:
       raise UserError(
         '--config=FILE is needed, such as --config=configs/superglue.py'
       )
+    for key, value in config_flags.get_override_values(
+      flags.FLAGS['config']
+    ).items():
+      if key == 'model':
+        file = config_flags.get_config_filename(flags.FLAGS['config'])
+        raise UserError(
+          f'--config.model={value}: name the model behind the colon, '
+          f'--config={file}:model={value}, since other settings hang on it'
+        )
     return rest
   except _MISTAKES as error:
     sys.exit(_say(_sentence(error, argv), 2))

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from ptjax import config as config_lib
 from ptjax import optim, step, tree
 from ptjax.config import UserError, one_of
 from ptjax.data import tokenizer
@@ -49,8 +50,15 @@ class Parts:
     return step.make_train_step(self.tuned_model, self.tx, options=options)
 
   @functools.cached_property
+  def greedy(self) -> Any:
+    return step.make_generate(self.tuned_model, sampler=sample.Greedy())
+
+  @functools.cached_property
   def generate(self) -> Any:
-    return step.make_generate(self.tuned_model, sampler=sampler(self.config))
+    drawn = sampler(self.config)
+    if drawn == sample.Greedy():
+      return self.greedy
+    return step.make_generate(self.tuned_model, sampler=drawn)
 
   @functools.cached_property
   def choices(self) -> Any:
@@ -65,8 +73,7 @@ class Parts:
     if method.init == 'text':
       start['text_ids'] = self.tokenizer.encode(method.text)
     if method.init == 'file':
-      found, _ = prompt.read(method.file)
-      start['prompt_PxD'] = found['prompt']['encoder']
+      start['prompt_PxD'] = prompt.rows(method.file)
     return self.tuned_model.init(
       jax.random.key(seed),
       self.loaded.params,
@@ -94,9 +101,11 @@ class Parts:
     model = tree.flatten({'model': self.loaded.params})
     width = self.loaded.config.d_model
     for name, array in held.items():
-      shape = model[name].shape if name in model else (len(array), width)
-      if name.startswith('model/') and name not in model:
-        raise UserError(f'{self.loaded.name} has no parameter {name[6:]!r}')
+      shape = model[name].shape if name in model else (*array.shape[:1], width)
+      if name not in model and name != 'prompt/encoder':
+        raise UserError(
+          f'the prompt holds {name!r}, which {self.loaded.name} does not have'
+        )
       if array.shape != shape:
         raise UserError(
           f'{name} of the prompt has shape {array.shape}, but '
@@ -124,11 +133,25 @@ def build(config: ConfigDict) -> Parts:
       loaded.config, dropout_rate=config.train.dropout
     ),
   )
-  return Parts(
-    config,
-    loaded,
-    tokenizer.load(config.tokenizer or loaded.folder),
-    TunedModel(model, method),
+  pieces = tokenizer.load(config.tokenizer or loaded.folder)
+  _check_fit(pieces, loaded)
+  return Parts(config, loaded, pieces, TunedModel(model, method))
+
+
+def _check_fit(pieces: tokenizer.Tokenizer, loaded: load.Loaded) -> None:
+  """Refuses another model's tokenizer: ids above the rows are a prompt's."""
+  theirs, config = (pieces.eos_id, pieces.pad_id), loaded.config
+  if pieces.vocab_size > config.vocab_size:
+    why = f'has {pieces.vocab_size} pieces, but there are {config.vocab_size}'
+    why += ' embedding rows'
+  elif theirs != (config.eos_id, config.pad_id):
+    why = f'ends with id {theirs[0]} and pads with {theirs[1]}, but the model '
+    why += f'with {config.eos_id} and {config.pad_id}'
+  else:
+    return
+  raise UserError(
+    f'the tokenizer is not that of {loaded.name}: it {why}; set '
+    "config.tokenizer to the model's own"
   )
 
 
@@ -155,12 +178,32 @@ def check(config: ConfigDict) -> None:
       f'train.batch_size={train.batch_size} is not a multiple of '
       f'train.accumulate={train.accumulate} micro-batches'
     )
-  if config.seed < 0:
-    raise UserError(f'seed={config.seed} must be at least 0')
+  for key in ('eval.untuned', 'shots', 'target_length', 'train.patience'):
+    node = config_lib.flatten(config)[key]
+    if node < 0:
+      raise UserError(f'{key}={node} must be at least 0')
+  # jax.random.key reads 32 bits: 2**32 would be seed 0 again.
+  if not 0 <= config.seed < 2**32 - 1:
+    raise UserError(f'seed={config.seed} must be in [0, {2**32 - 1})')
+  if not config.optimizer.lr > 0:
+    raise UserError(f'optimizer.lr={config.optimizer.lr} must be above 0')
+  if any(not isinstance(b, int) or b < 1 for b in config.buckets):
+    raise UserError(
+      f'buckets={tuple(config.buckets)} must be lengths in pieces, such as '
+      '(64, 128)'
+    )
+  _check_start(config.method)
   if not 0 <= train.dropout < 1:
     raise UserError(f'train.dropout={train.dropout} must be in [0, 1)')
   optim.schedule(config.optimizer, steps=train.steps)
   sampler(config)
+
+
+def _check_start(method: ConfigDict) -> None:
+  """A start from something must say from what."""
+  for init in ('text', 'file'):
+    if method.init == init and not method[init].strip():
+      raise UserError(f'method.init={init} needs method.{init}, which is empty')
 
 
 def dtype(config: ConfigDict) -> str:

@@ -61,6 +61,7 @@ def entry(
     'by': by,
     'invalid': round(main['invalid'], 4),
     'examples': task.counted(split.examples),
+    'cut': split.cut,
     'steps': [] if step is None else [step],
     'split': split.name,
     'selected_on': 'dev',
@@ -88,9 +89,7 @@ def results(
   its metrics (SuperGLUE's own rule)."""
   scores = [t['score'] for t in tasks.values()]
   kinds = ('average', 'best', 'ensemble')
-  mean = {
-    kind: round(sum(s[kind] for s in scores) / len(scores), 4) for kind in kinds
-  }
+  mean = {kind: _mean([s[kind] for s in scores]) for kind in kinds}
   return {
     'tasks': tasks,
     'score': mean,
@@ -98,6 +97,13 @@ def results(
     'method': method,
     'seconds': round(sum(t.get('seconds', 0.0) for t in tasks.values()), 1),
   }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+  """None, JSON's word for what is not finite, if any of them is."""
+  if None in values:
+    return None
+  return round(sum(values) / len(values), 4)
 
 
 def rows(found: dict[str, Any]) -> list[list[str]]:
@@ -117,13 +123,17 @@ def rows(found: dict[str, Any]) -> list[list[str]]:
       ]
     )
   if len(found['tasks']) > 1:
-    average = f'score {found["score"]["average"]:.1f}'
+    average = f'score {_number(found["score"]["average"])}'
     out.append(['all', average, '', '', '', '', f'{found["seconds"]:.0f}'])
   return out
 
 
 def _metrics(metrics: dict[str, Any], *, names: bool = True) -> str:
   return ', '.join(
-    f'{name} {value["average"]:.1f}' if names else f'{value["average"]:.1f}'
+    f'{name if names else ""} {_number(value["average"])}'.strip()
     for name, value in metrics.items()
   )
+
+
+def _number(value: float | None) -> str:
+  return '–' if value is None else f'{value:.1f}'

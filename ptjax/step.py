@@ -15,6 +15,9 @@ import optax
 from ptjax.predict import rank, sample
 from ptjax.tuned import Batch, Tree, TunedModel
 
+# The metrics of a step that must be finite, or the step is not made.
+FINITE = ('loss', 'grad_norm', 'update_norm')
+
 
 class TrainState(flax.struct.PyTreeNode):
   """All that changes in a run, and so all that a checkpoint holds.
@@ -24,8 +27,8 @@ class TrainState(flax.struct.PyTreeNode):
     tuned: what trains, float32.
     opt_state: the optimizer's, of `tuned` alone.
     rng: key of dropout; the step is folded in, so a resumed run repeats.
-    ok: False once a loss or gradient was not finite. The state stays what it
-      was before that update, the last good one.
+    ok: False once a loss, gradient or update was not finite. The state stays
+      what it was before that update, the last good one.
     best: `tuned` at its best score on dev.
     best_score, best_step: that score (×100) and the step it was reached at.
     stale: evaluations since then.
@@ -136,19 +139,19 @@ def make_train_step(
     loss, grads = jax.tree.map(lambda x: x / tokens, (loss, grads))
     grad_norm = optax.tree.norm(grads)
     updates, opt_state = tx.update(grads, state.opt_state, state.tuned)
-    ok = state.ok & jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-    new = state.replace(
-      step=state.step + 1,
-      tuned=optax.apply_updates(state.tuned, updates),
-      opt_state=opt_state,
-    )
-    kept = jax.tree.map(lambda n, o: jnp.where(ok, n, o), new, state)
     metrics = {
       'loss': loss,
       'grad_norm': grad_norm,
       'update_norm': optax.tree.norm(updates),
       'tuned_norm': optax.tree.norm(state.tuned),
     }
+    ok = state.ok & jnp.isfinite(jnp.stack([metrics[k] for k in FINITE])).all()
+    new = state.replace(
+      step=state.step + 1,
+      tuned=optax.apply_updates(state.tuned, updates),
+      opt_state=opt_state,
+    )
+    kept = jax.tree.map(lambda n, o: jnp.where(ok, n, o), new, state)
     return kept.replace(ok=ok), metrics
 
   return jax.jit(step, donate_argnums=0)

@@ -18,6 +18,8 @@ from ptjax import (
   writer,
 )
 from ptjax.data import split
+from ptjax.export import prompt as prompt_lib
+from ptjax.methods import base
 from ptjax.tasks import submission
 
 
@@ -27,12 +29,14 @@ def run(config: Any, folder: pathlib.Path) -> dict[str, Any]:
   Tasks that stand in the folder's results are not trained again; one that was
   interrupted goes on where it was.
   """
-  tasks = split.tasks(config)
-  with workdir.claim(folder, config_lib.flatten(config)):
-    found = workdir.results(folder)
-    log = writer.Writer(
+  tasks = check(config)
+  with (
+    workdir.claim(folder, config_lib.flatten(config)),
+    writer.Writer(
       folder, tensorboard=config.tensorboard, wandb=config.wandb
-    )
+    ) as log,
+  ):
+    found = workdir.results(folder)
     todo = [task for task in tasks if split.short(task) not in found]
     if todo:
       _train(config, todo, folder=folder, found=found, log=log)
@@ -41,8 +45,22 @@ def run(config: Any, folder: pathlib.Path) -> dict[str, Any]:
     out = workdir.read_json(folder / 'results.json')
     log.say(writer.table(report.rows(out)))
     log.say(f'{folder}: results.json, predictions/, prompts/, metrics.jsonl')
-    log.close()
   return out
+
+
+def check(config: Any) -> list[Any]:
+  """The tasks of a run, if its configuration can be known to be one.
+
+  Raises:
+    UserError: before a folder is made or anything is loaded.
+  """
+  parts.check(config)
+  base.make(config.method)
+  tasks = split.tasks(config)
+  if config.eval.submission:
+    for task in tasks:
+      submission.check(task)
+  return tasks
 
 
 def _train(
@@ -55,57 +73,101 @@ def _train(
 ) -> None:
   log.say(f'loading {config.model}')
   made = parts.build(config)
+  workdir.hold_model(folder, made.loaded.fingerprint)
   # All data first: a misnamed column of the last task shows at once.
   runs = [loop.TaskRun(made, task, folder, log) for task in tasks]
   with loop.StopSignal().listen() as stop:
-    for task, run_ in zip(tasks, runs):
+    while runs:
+      run_ = runs.pop(0)  # so that its state goes when it is done
       found[run_.name] = run_.run(stop)
-      if config.eval.submission:
-        _submit(made, task, run_.state.best, run_.frozen, folder=folder)
-      _write(folder, made, found, tuned=run_.state.tuned)
+      best, frozen = run_.state.best, run_.frozen
+      if run_.test:
+        _submit(
+          made,
+          run_.task,
+          tuned=best,
+          frozen=frozen,
+          data=run_.test,
+          folder=folder,
+          log=log,
+        )
+      _write(folder, made, found, tuned=best)
 
 
 def evaluate_only(
   config: Any, folder: pathlib.Path, *, prompt: str
 ) -> dict[str, Any]:
   """Scores a prompt, or the model alone, on `eval.split` of each task."""
-  tasks = split.tasks(config)
-  with workdir.claim(folder, {**config_lib.flatten(config), 'prompt': prompt}):
-    log = writer.Writer(folder, tensorboard=False)
+  tasks = check(config)
+  if prompt:
+    for task in tasks:  # before the first is scored
+      prompt_lib.find(prompt, task=split.short(task))
+  flat = {**config_lib.flatten(config), 'prompt': prompt}
+  with (
+    workdir.claim(folder, flat),
+    writer.Writer(folder, tensorboard=False) as log,
+  ):
     log.say(f'loading {config.model}')
-    found, made = {}, None
-    for task in tasks:
+    made, *_ = serve.with_prompt(config, '')
+    data = [(task, _evaluated(made, task)) for task in tasks]
+    found = {}
+    for task, splits in data:
+      name = split.short(task)
       made, tuned, frozen = serve.with_prompt(
-        config, prompt, task=split.short(task), made=made
+        config, prompt, task=name, made=made
       )
-      name = config.eval.split
-      data = split.load(made.config, task, [name], made.tokenizer)[name]
-      evaluate.check(made.config, task, data)
-      found[split.short(task)] = evaluate.final(
-        made, task, tuned, frozen, data, folder=folder, step=None
+      reported = splits[split.reported(config)]
+      found[name] = evaluate.final(
+        made, task, tuned, frozen, reported, folder=folder, step=None
       )
+      if not prompt:
+        del found[name]['selected_on']  # nothing was
       if config.eval.submission:
-        _submit(made, task, tuned, frozen, folder=folder)
+        _submit(
+          made,
+          task,
+          tuned=tuned,
+          frozen=frozen,
+          data=splits['test'],
+          folder=folder,
+          log=log,
+        )
       out = _write(folder, made, found, tuned=tuned)
     log.say(writer.table(report.rows(out)))
     log.say(f'{folder}: results.json, predictions/')
-    log.close()
   return out
+
+
+def _evaluated(made: parts.Parts, task: Any) -> dict[str, split.Split]:
+  """The splits that are scored or submitted."""
+  reported = split.reported(made.config)
+  names = {reported, 'test'} if made.config.eval.submission else {reported}
+  data = split.load(made.config, task, sorted(names), made.tokenizer)
+  evaluate.check(made.config, task, data[reported])
+  return data
 
 
 def _submit(
   made: parts.Parts,
   task: Any,
+  *,
   tuned: Any,
   frozen: Any,
-  *,
+  data: split.Split,
   folder: pathlib.Path,
+  log: writer.Writer,
 ) -> None:
   """The leaderboard's file of a task, from its test split."""
-  data = split.load(made.config, task, ['test'], made.tokenizer)['test']
   by = made.config.eval.by
   answers = evaluate.answer(made, tuned, frozen, data, by=by)
-  submission.write(folder / 'submission', task, answers, examples=data.examples)
+  path, replaced = submission.write(
+    folder / 'submission', task, answers, examples=data.examples
+  )
+  if replaced:
+    log.say(
+      f'{path}: {replaced} of {len(answers)} answers were no label; the first '
+      'label stands for them'
+    )
 
 
 def _write(

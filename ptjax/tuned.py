@@ -46,7 +46,9 @@ class TunedModel:
     joined = {**own, 'model': params}
     tuned, frozen = tree.split(joined, tune or self.method.tune)
     # The master copy: at |p| near 50 a bfloat16 prompt loses updates of 0.3.
-    return jax.tree.map(lambda x: x.astype(jnp.float32), tuned), frozen
+    # A copy even where the type is right: a step donates it, and the loaded
+    # weights are the next task's too.
+    return jax.tree.map(lambda x: jnp.array(x, jnp.float32), tuned), frozen
 
   def logits(
     self, tuned: Tree, frozen: Tree, batch: Batch, *, rng=None

@@ -16,7 +16,11 @@ from typing import Any
 from ptjax.config import UserError
 
 # What may differ between the runs that share a folder: it changes no number.
-FREE = ('wandb', 'tensorboard', 'mode', 'eval.submission', 'train.in_flight')
+FREE = ('wandb', 'tensorboard', 'mode', 'train.in_flight')
+
+
+# What a run leaves from its first step on.
+_LEFT = ('checkpoints', 'results.json', 'prompts', 'predictions')
 
 
 def fresh(name: str, *, root: pathlib.Path) -> pathlib.Path:
@@ -24,9 +28,16 @@ def fresh(name: str, *, root: pathlib.Path) -> pathlib.Path:
   stamp = datetime.datetime.now().strftime('%Y-%m-%d-%H%M%S')
   for suffix in ('', *(f'-{i}' for i in range(2, 1000))):
     path = root / f'{stamp}-{name}{suffix}'
-    with contextlib.suppress(FileExistsError):
+    try:
       path.mkdir(parents=True)
       return path
+    except FileExistsError:
+      continue
+    except OSError as error:
+      raise UserError(
+        f'{root}, where a run goes without --workdir, cannot be written: '
+        f'{error.strerror}'
+      ) from None
   raise UserError(f'{root} has no free name for a run: name one by --workdir')
 
 
@@ -74,7 +85,10 @@ def _refuse_strangers(path: pathlib.Path) -> None:
 def _hold_against(path: pathlib.Path, config: dict[str, Any]) -> None:
   config = json.loads(json.dumps(config))  # tuples become lists, as in a file
   file = path / 'config.json'
-  if not file.exists():
+  # A run that was refused before it began (a misnamed column) holds nothing
+  # that another configuration could spoil.
+  begun = any((path / name).exists() for name in _LEFT)
+  if not file.exists() or not begun:
     write_json(file, config)
     return
   theirs = read_json(file)
@@ -88,6 +102,18 @@ def _hold_against(path: pathlib.Path, config: dict[str, Any]) -> None:
       f'--workdir={path} holds a run of another configuration: '
       f'{", ".join(changed[:3])}{" …" if changed[3:] else ""}; name another '
       'folder, or give that configuration'
+    )
+
+
+def hold_model(path: pathlib.Path, fingerprint: str) -> None:
+  """Refuses to go on with another model under the same name."""
+  file = path / 'results.json'
+  theirs = read_json(file)['model']['fingerprint'] if file.exists() else ''
+  if theirs not in ('', fingerprint):
+    raise UserError(
+      f'--workdir={path} holds results of another model of that name '
+      f'(fingerprint {theirs[:16]} there, {fingerprint[:16]} here); name '
+      'another folder, or give that model'
     )
 
 

@@ -16,6 +16,20 @@ os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '0')
 
 import pytest
 
+
+def pytest_configure(config):
+  config.addinivalue_line('markers', 'full: takes minutes; run by -m full')
+
+
+def pytest_collection_modifyitems(config, items):
+  """Leaves out what takes minutes, unless -m says what is wanted."""
+  if config.option.markexpr:
+    return
+  long = [item for item in items if item.get_closest_marker('full')]
+  config.hook.pytest_deselected(items=long)
+  items[:] = [item for item in items if item not in long]
+
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 

@@ -1,17 +1,22 @@
 """`main`, run as a user runs it: straight, killed and resumed, and refused."""
 
 import json
-import os
 import pathlib
+import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 import safetensors.numpy
 import tiny
+from absl import flags
+
+from ptjax import main
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -60,6 +65,28 @@ def run(room: pathlib.Path, folder: str, *flags: str, **changes):
     text=True,
     timeout=300,
   )
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+  """`main` in this process: (exit code, stdout, stderr)."""
+
+  def run_main(*argv: str) -> tuple[int, str, str]:
+    argv = ['ptjax', *argv]
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, 'argv', argv)  # where config_flags looks
+    flags.FLAGS.unparse_flags()
+    for name in list(flags.FLAGS):
+      if name.startswith('config.'):
+        delattr(flags.FLAGS, name)
+      elif name in ('mode', 'prompt', 'input', 'output', 'workdir'):
+        flags.FLAGS[name].value = ''
+    with pytest.raises(SystemExit) as code:
+      main._parse(argv)
+      main._main([])
+    return code.value.code, *capsys.readouterr()
+
+  return run_main
 
 
 def run_and_signal(room, folder, number, *, at: str) -> tuple[int, str]:
@@ -174,34 +201,27 @@ def test_evaluate_gives_the_numbers_of_the_run(room):
   assert results['score'] == want['results']['score']
 
 
-def test_predict_and_score_agree_with_each_other(room, tmp_path):
+def test_predict_and_score_agree_with_each_other(room, tmp_path, call):
   """Greedy text is no less likely than another; ids are taken as they are."""
   rows = tmp_path / 'rows.jsonl'
   rows.write_text(
     '{"inputs": "the cat sat", "targets": "here"}\n'
-    '{"input_ids": [3, 4, 6, 1], "target_ids": [16, 1], "note": 7}\n'
+    '{"input_ids": [3, 4, 6, 1], "target_ids": [16, 1], "note": "ü\\ud800"}\n'
     '{"inputs": "a red box is there", "targets": "dog"}\n'
   )
   answers = {}
   for mode in ('predict', 'score'):
-    said = subprocess.run(
-      [
-        *(sys.executable, '-m', 'ptjax.main', f'--mode={mode}'),
-        f'--config=configs/model.py:model={room / "model"},max_length=3',
-        *(f'--input={rows}', f'--output={tmp_path / mode}'),
-        f'--prompt={room / "straight/prompts/cb.safetensors"}',
-      ],
-      cwd=ROOT,
-      capture_output=True,
-      text=True,
-      timeout=300,
+    code, _, said = call(
+      f'--config=configs/model.py:model={room / "model"},max_length=3',
+      *(f'--mode={mode}', f'--input={rows}', f'--output={tmp_path / mode}'),
+      f'--prompt={room / "straight/prompts/cb.safetensors"}',
     )
-    assert said.returncode == 0, said.stderr
-    text = (tmp_path / mode).read_text()
+    assert code == 0, said
+    text = (tmp_path / mode).read_text('utf-8')
     answers[mode] = [json.loads(line) for line in text.splitlines()]
   assert all(isinstance(a['prediction'], str) for a in answers['predict'])
   first, second, third = answers['score']
-  assert second['note'] == 7
+  assert second['note'] == 'ü\ud800'
   # 'the cat sat' + EOS is [3, 4, 6, 1] and 'here' + EOS is [16, 1].
   assert first['log_prob'] == pytest.approx(second['log_prob'], abs=1e-5)
   assert first['num_tokens'] == 2 and first['log_prob'] < 0
@@ -209,46 +229,208 @@ def test_predict_and_score_agree_with_each_other(room, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_the_last_good_state(room):
-  said = run(
-    room, 'broken', **{'optimizer.lr': 1e38, 'task': 'cb', 'method.low': -0.4}
-  )
-  assert said.returncode == 1, said.stdout
-  assert 'is not finite' in said.stderr and 'Traceback' not in said.stderr
-  kept = re.search(r'the state of step (\d+) is kept', said.stderr)
-  steps = [int(p.name) for p in (room / 'broken/checkpoints/cb').iterdir()]
-  assert int(kept[1]) == max(steps)
+  changes = {'optimizer.lr': 1e38, 'optimizer.warmup': 11, 'task': 'cb'}
+  for _ in range(2):  # the second time goes on from what the first kept
+    said = run(room, 'broken', **changes)
+    assert said.returncode == 1, said.stdout
+    assert 'is not finite' in said.stderr and 'Traceback' not in said.stderr
+    assert 'the state of step 1 is kept' in said.stderr
+  assert 'resumed at step 1' in said.stdout
+  steps = [p.name for p in (room / 'broken/checkpoints/cb').iterdir()]
+  assert steps == ['1']
+
+
+@pytest.mark.full
+def test_ten_kills_at_random_instants_leave_the_same_bits(room):
+  """From the interpreter's start to after the last update, by the clock."""
+  rng = random.Random(0)
+  started = time.monotonic()
+  assert run(room, 'clock').returncode == 0
+  whole = time.monotonic() - started
+  want = left_behind(room / 'straight')
+  for trial in range(10):
+    folder, instant = f'killed{trial}', rng.uniform(0.1, 1.0) * whole
+    process = subprocess.Popen(
+      command(room, folder),
+      cwd=ROOT,
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.DEVNULL,
+    )
+    time.sleep(instant)
+    process.kill()
+    code = process.wait()
+    again = run(room, folder)
+    assert again.returncode == 0, again.stderr
+    where = re.findall(r'.*(?:resumed at|finished).*', again.stdout)
+    print(f'{trial}: {instant:.1f} of {whole:.1f} s, exit {code}, {where}')
+    assert left_behind(room / folder) == want, (trial, instant)
+
+
+@pytest.fixture
+def rows(tmp_path):
+  path = tmp_path / 'rows.jsonl'
+  path.write_text('{"inputs": "a", "targets": "b"}\n')
+  return path
+
+
+SUPERGLUE = 'configs/superglue.py'
 
 
 @pytest.mark.parametrize(
-  'words_,flags,sentence',
+  'words_,flags_,sentence',
   [
     ('taks=cb', [], "no key 'taks', did you mean 'task'"),
     ('task=bolq', [], "did you mean 'boolq'"),
     ('', ['--config.trian.steps=3'], "did you mean 'train.steps'"),
     ('', ['--config.train.steps=x'], "train.steps='x' must be of the type"),
+    ('', ['--config.remat=maybe'], "remat='maybe' must be of the type"),
     ('', ['--mode=trian'], "did you mean 'train'"),
     ('', ['--wrkdir=x'], "did you mean 'workdir'"),
     ('', ['--mode=score'], '--mode=score needs --input=FILE.jsonl'),
+    ('', ['--prompt=x'], '--prompt is for the other modes'),
+    ('', ['extra'], "'extra' is no flag"),
     ('train.batch_size=0', [], 'train.batch_size=0 must be at least 1'),
+    ('train.patience=-1', [], 'train.patience=-1 must be at least 0'),
+    ('eval.untuned=-1', [], 'eval.untuned=-1 must be at least 0'),
+    ('seed=-1', [], 'seed=-1 must be in [0, 4294967295)'),
+    ('seed=4294967296', [], 'must be in [0, 4294967295)'),
+    ('optimizer.lr=0', [], 'optimizer.lr=0.0 must be above 0'),
+    ('buckets=(a,b)', [], 'must be lengths in pieces'),
     ('method.name=soft_promt', [], "did you mean 'soft_prompt'"),
     ('method.length=0', [], 'method.length=0 must be at least 1'),
+    ('method.init=text', [], 'method.init=text needs method.text'),
+    ('method.init=file', [], 'method.init=file needs method.file'),
+    ('eval.by=rnak', [], "did you mean 'rank'"),
+    ('eval.split=train', [], 'it can be dev, test'),
+    ('task=cb,eval.submission=maybe', [], 'must be of the type'),
+    ('model=./nowhere', [], 'no folder'),
   ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(
-  words_, flags, sentence, tmp_path
+  words_, flags_, sentence, tmp_path, call
 ):
+  code, _, said = call(
+    f'--workdir={tmp_path / "w"}', f'--config={SUPERGLUE}:{words_}', *flags_
+  )
+  assert code == 2, said
+  assert sentence in said
+  assert len(said.strip().splitlines()) == 1
+
+
+def test_a_mistake_is_told_by_the_process_itself(tmp_path):
+  """As the others, but through the shell's eyes, once."""
   said = subprocess.run(
-    [
-      *(sys.executable, '-m', 'ptjax.main', f'--workdir={tmp_path / "w"}'),
-      f'--config=configs/superglue.py:{words_}',
-      *flags,
-    ],
+    [*(sys.executable, '-m', 'ptjax.main'), f'--config={SUPERGLUE}:taks=cb'],
     cwd=ROOT,
     capture_output=True,
     text=True,
     timeout=120,
-    env=os.environ,
   )
-  assert said.returncode == 2, said.stderr
-  assert sentence in said.stderr
-  assert len(said.stderr.strip().splitlines()) == 1
+  assert said.returncode == 2 and said.stdout == ''
+  assert said.stderr.startswith('ptjax: ') and said.stderr.count('\n') == 1
+
+
+@pytest.mark.parametrize(
+  'changes,sentence',
+  [
+    ({'task': 'bool'}, "did you mean 'boolq'"),
+    ({'task': 'boolq'}, 'has no folder for boolq'),
+    ({'data': '/nowhere'}, "data='/nowhere' is no folder"),
+    ({'eval.split': 'test'}, 'have no labels'),
+    ({'target_length': 1}, 'target_length=1 is too short for the answer'),
+    ({'shots': 1000}, 'shots=1000 must be between 1 and the 24'),
+    ({'buckets': '(8,)'}, 'has no room for an input of'),
+    ({'method.name': 'none'}, 'nothing trains by method.name=none'),
+    ({'tune': 'nothing.*'}, "tune: 'nothing.*' matches none"),
+    ({'tune': '((a)'}, 'is no regular expression'),
+    ({'method.init': 'file', 'method.file': 'x.npy'}, 'no such file'),
+  ],
+)
+def test_a_mistake_in_the_data_or_model_ends_before_the_first_step(
+  room, call, changes, sentence, tmp_path
+):
+  changes = {'eval.submission': False, **changes}
+  code, _, said = call(
+    f'--config={SUPERGLUE}:{words(room, **changes)}',
+    f'--workdir={tmp_path / "w"}',
+  )
+  assert code == 2, said
+  assert sentence in said
+  # And the folder is free for the corrected command.
+  left = tmp_path / 'w'
+  assert not (left / 'checkpoints').exists() or not list(
+    (left / 'checkpoints').iterdir()
+  )
+
+
+def test_submission_for_a_task_the_leaderboard_lacks_is_refused_first(
+  call, tmp_path
+):
+  code, _, said = call(
+    '--config=configs/custom.py:eval.submission=True,custom.target=x,'
+    'custom.template={x}',
+    f'--workdir={tmp_path / "w"}',
+  )
+  assert code == 2 and "is no task of SuperGLUE's leaderboard" in said
+  assert not (tmp_path / 'w').exists()
+
+
+def test_a_prompt_that_is_missing_is_told_before_any_task_is_scored(
+  room, call, tmp_path
+):
+  lone = tmp_path / 'lone' / 'prompts'
+  lone.mkdir(parents=True)
+  shutil.copy(room / 'straight/prompts/cb.safetensors', lone)
+  code, _, said = call(
+    f'--config={SUPERGLUE}:{words(room)}',
+    *('--mode=evaluate', f'--prompt={tmp_path / "lone"}'),
+    f'--workdir={tmp_path / "w"}',
+  )
+  assert code == 2 and "'rte' is not among its prompts (cb)" in said
+  assert not (tmp_path / 'w').exists()
+
+
+def test_another_model_or_other_data_under_the_same_name_is_refused(
+  room, tmp_path
+):
+  """The configuration is the same; what its names stand for is not."""
+  changes = {
+    'data': room / 'other_data',
+    'model': room / 'other',
+    'task': 'cb',
+    'train.steps': 2,
+  }
+  shutil.copytree(room / 'data', room / 'other_data')
+  shutil.copytree(room / 'model', room / 'other')
+  assert run(room, 'changed', **changes).returncode == 0
+  (room / 'changed/results.json').unlink()  # as if it had been killed
+  file = room / 'other_data/CB/train.jsonl'
+  file.write_text('\n'.join(file.read_text().splitlines()[1:]) + '\n')
+  said = run(room, 'changed', **changes)
+  assert said.returncode == 2 and 'a run of cb on another data' in said.stderr
+
+
+def test_a_full_disk_ends_the_run_and_the_same_command_goes_on(room):
+  """Files that may not grow, as on a disk without room; then they may."""
+  folder, changes = 'full', {'task': 'cb', 'tensorboard': False}
+  bar = f"import resource, runpy, sys; sys.argv = {command(room, folder, **changes)[2:]!r}; resource.setrlimit(resource.RLIMIT_FSIZE, (600, -1)); runpy.run_module('ptjax.main', run_name='__main__')"
+  said = subprocess.run(
+    [sys.executable, '-c', bar], cwd=ROOT, capture_output=True, text=True
+  )
+  assert said.returncode == 1, said.stderr
+  assert 'Traceback' not in said.stderr, said.stderr
+
+
+def test_a_path_that_cannot_be_written_is_told_first(room, rows, call):
+  model = f'--config=configs/model.py:model={room / "model"}'
+  blocked = rows / 'x' / 'out.jsonl'
+  for flag, sentence in (
+    (f'--output={blocked}', 'cannot be written: Not a directory'),
+    (f'--output={rows.parent}', 'cannot be written: Is a directory'),
+  ):
+    code, _, said = call(model, '--mode=score', f'--input={rows}', flag)
+    assert code == 2 and sentence in said, said
+  code, _, said = call(
+    f'--config={SUPERGLUE}:{words(room)}', f'--workdir={rows / "w"}'
+  )
+  assert code == 2 and 'cannot be written' in said

@@ -4,9 +4,12 @@ Where rows, a task and a tokenizer come together on the way in. Knows no model.
 """
 
 import dataclasses
+import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ptjax.config import UserError
 from ptjax.data import batch, pipeline, source
 from ptjax.data.batch import Batch, Encoded
 from ptjax.data.tokenizer import Tokenizer
@@ -75,6 +78,11 @@ def tasks(config: Any) -> list[Task]:
       base.load(name, prefix=config.prefix) for name in base.names(config.task)
     ]
   own = config.custom
+  if not re.fullmatch(r'(\w[\w.-]*)?', own.name):
+    raise UserError(
+      f'custom.name={own.name!r} must be letters, digits, ., - and _, since '
+      'files are called by it'
+    )
   return [
     base.load(
       f'custom/{own.name}',
@@ -84,6 +92,26 @@ def tasks(config: Any) -> list[Task]:
       metric_names=own.metrics,
     )
   ]
+
+
+def reported(config: Any) -> str:
+  """The split whose score is published.
+
+  A task of your own without `custom.test` has dev alone, and is said to.
+  """
+  if config.task == 'custom' and not config.custom.test:
+    return 'dev'
+  return config.eval.split
+
+
+def digest(*splits: Split) -> str:
+  """Hex digits that change if an id or the order of an example does."""
+  sha = hashlib.sha256()
+  for split in splits:
+    for row in split.encoded:
+      for ids in (row.inputs, row.targets, *row.choices):
+        sha.update(len(ids).to_bytes(4, 'little') + ids.tobytes())
+  return sha.hexdigest()
 
 
 def short(task: Task) -> str:

@@ -25,8 +25,13 @@ def write(path: pathlib.Path, tuned: Any, record: dict[str, Any]) -> None:
   arrays = {k: np.asarray(v) for k, v in tree.flatten(tuned).items()}
   aside = path.with_name(f'.{path.name}.part')
   path.parent.mkdir(parents=True, exist_ok=True)
-  safetensors.numpy.save_file(arrays, aside, {'ptjax': json.dumps(record)})
-  os.replace(aside, path)
+  try:
+    safetensors.numpy.save_file(arrays, aside, {'ptjax': json.dumps(record)})
+    os.replace(aside, path)
+  except safetensors.SafetensorError as error:  # also what a full disk is
+    raise OSError(f'{path} cannot be written: {error}') from None
+  finally:
+    aside.unlink(missing_ok=True)
 
 
 def read(name: str, *, task: str = '') -> tuple[Any, dict[str, Any]]:
@@ -40,28 +45,49 @@ def read(name: str, *, task: str = '') -> tuple[Any, dict[str, Any]]:
   Raises:
     UserError: nothing there, or nothing that is a prompt.
   """
-  path = pathlib.Path(name)
-  if not path.exists():
-    raise UserError(
-      f'--prompt={name}: no such file or folder; give a prompt file, or the '
-      'folder of a run'
-    )
-  if (path / 'prompts').is_dir():
-    path = _of_run(path / 'prompts', task)
+  path = find(name, task=task)
   if path.suffix != '.safetensors':
     return {'prompt': {'encoder': npy.read(path)}}, {}
   try:
     with safetensors.safe_open(path, framework='numpy') as file:
       flat = {key: file.get_tensor(key) for key in file.keys()}
       record = json.loads((file.metadata() or {}).get('ptjax', 'null'))
-  except (safetensors.SafetensorError, json.JSONDecodeError) as error:
+  except (safetensors.SafetensorError, ValueError, OSError) as error:
     raise UserError(f'{path} cannot be read as a prompt: {error}') from None
-  if record is None:
+  if not isinstance(record, dict):
     raise UserError(
       f'{path} is a safetensors file but no prompt of ptjax: its metadata has '
       "no 'ptjax' entry"
     )
   return tree.unflatten(flat), record
+
+
+def find(name: str, *, task: str = '') -> pathlib.Path:
+  """What `read` reads, without reading it."""
+  path = pathlib.Path(name)
+  if not path.exists():
+    raise UserError(
+      f'prompt {name!r}: no such file or folder; give a prompt file, or the '
+      'folder of a run'
+    )
+  if path.name == 'prompts' and path.is_dir():
+    return _of_run(path, task)
+  if (path / 'prompts').is_dir():
+    return _of_run(path / 'prompts', task)
+  if (path / 'config.json').is_file():
+    raise UserError(f'{path} is no run that holds a prompt yet')
+  return path
+
+
+def rows(name: str) -> np.ndarray:
+  """The virtual tokens [P,D] of a file or a run with one prompt."""
+  found = tree.flatten(read(name)[0])
+  if 'prompt/encoder' not in found:
+    raise UserError(
+      f'{name} holds no virtual tokens but {len(found)} parameters such as '
+      f'{next(iter(found), "none")}; name the prompt of a soft_prompt'
+    )
+  return found['prompt/encoder']
 
 
 def _of_run(folder: pathlib.Path, task: str) -> pathlib.Path:

@@ -27,6 +27,17 @@ FILES = {
 }
 
 
+def check(task: Task) -> str:
+  """The task's short name, if the leaderboard has it."""
+  name = task.name.rpartition('/')[-1]
+  if not task.name.startswith('superglue/') or name not in FILES:
+    raise UserError(
+      f"{task.name} is no task of SuperGLUE's leaderboard; it has "
+      f'{", ".join(FILES)}'
+    )
+  return name
+
+
 def write(
   folder: pathlib.Path,
   task: Task,
@@ -39,12 +50,7 @@ def write(
   Raises:
     UserError: the leaderboard has no such task.
   """
-  name = task.name.rpartition('/')[-1]
-  if not task.name.startswith('superglue/') or name not in FILES:
-    raise UserError(
-      f"{task.name} is no task of SuperGLUE's leaderboard; it has "
-      f'{", ".join(FILES)}'
-    )
+  name = check(task)
   if len(predictions) != len(examples):
     raise ValueError(
       f'{len(predictions)} predictions for {len(examples)} examples'

@@ -31,71 +31,82 @@ _PUBLISHED = (
 
 def fetch_model(name: str) -> pathlib.Path:
   """The folder with a repository's config, tokenizer and best weights."""
-  return _Repository(name).fetch()
+  repository = _Repository(name)
+  config = repository.file('config.json')
+  if config is None:
+    raise repository.error('config.json, which every model has')
+  _fetch_weights(repository)
+  for file in _TOKENIZER:
+    repository.file(file)
+  return config.parent
+
+
+def _fetch_weights(repository: '_Repository') -> None:
+  for single, index in zip(hf.SINGLE, hf.INDEX):
+    if repository.file(single):
+      return
+    if path := repository.file(index):
+      for file in sorted(set(hf.shards(path).values())):
+        if repository.file(file) is None:
+          raise repository.error(f'{file}, which {index} names')
+      return
+  raise repository.error(f'{" nor ".join(hf.SINGLE)}, nor an index of such')
 
 
 class _Repository:
-  """One model on the hub; `trouble` is why files may seem absent."""
+  """One model on the hub, or what the cache holds of it."""
 
   def __init__(self, name: str):
     self.name = name
-    self.trouble = ''
+    self._trouble = ''  # why the hub cannot be asked
+    self._files = self._listed()
 
-  def fetch(self) -> pathlib.Path:
-    config = self._file('config.json')
-    if config is None:
-      raise self._error('config.json, which every model has')
-    if not self._weights():
-      raise self._error(f'{" nor ".join(hf.SINGLE)}, nor an index of such')
-    for file in _TOKENIZER:
-      self._file(file)
-    return config.parent
-
-  def _weights(self) -> bool:
-    for single, index in zip(hf.SINGLE, hf.INDEX):
-      if self._file(single):
-        return True
-      if path := self._file(index):
-        for file in sorted(set(hf.shards(path).values())):
-          if self._file(file) is None:
-            raise self._error(f'{file}, which {index} names')
-        return True
-    return False
-
-  def _file(self, file: str) -> pathlib.Path | None:
+  def file(self, file: str) -> pathlib.Path | None:
     """A file's path in the cache; None where there is no such file."""
-    import httpx
+    import huggingface_hub
+
+    if self._trouble:
+      found = huggingface_hub.try_to_load_from_cache(self.name, file)
+      return pathlib.Path(found) if isinstance(found, str) else None
+    if file not in self._files:
+      return None
+    try:
+      return pathlib.Path(huggingface_hub.hf_hub_download(self.name, file))
+    except Exception as error:  # each transport of the client has its own
+      raise self._failed(f'fetching {file}', error) from error
+
+  def error(self, what: str) -> UserError:
+    if self._trouble:
+      return UserError(
+        f'There is no folder {self.name!r}, the cache of the hub does not '
+        f'hold {what}, {self._trouble}.'
+      )
+    return UserError(f'{self.name!r} on the hub does not hold {what}.')
+
+  def _listed(self) -> set[str]:
+    """The names of its files; asked once, so that no hub costs one wait."""
     import huggingface_hub
     from huggingface_hub import constants, errors
 
     try:
-      return pathlib.Path(huggingface_hub.hf_hub_download(self.name, file))
-    except errors.LocalEntryNotFoundError:
-      self.trouble = f'and {constants.ENDPOINT} cannot be reached'
-      if constants.is_offline_mode():
-        self.trouble = 'and HF_HUB_OFFLINE forbids to ask the hub'
-      return None
-    except errors.EntryNotFoundError:
-      return None
+      info = huggingface_hub.HfApi().model_info(self.name, timeout=10)
+      return {sibling.rfilename for sibling in info.siblings or ()}
     except errors.RepositoryNotFoundError:
       raise UserError(
         f'There is no folder {self.name!r}, and no public model of that name '
         f'at {constants.ENDPOINT}.{_near(self.name)}'
       ) from None
-    except (httpx.HTTPError, ValueError, OSError) as error:
-      first = str(error).strip().splitlines() or [type(error).__name__]
-      raise UserError(
-        f'Fetching {file} of {self.name!r} from {constants.ENDPOINT} failed: '
-        f'{first[0]}'
-      ) from None
+    except (errors.HfHubHTTPError, errors.HFValidationError) as error:
+      raise self._failed('asking for it', error) from error
+    except errors.OfflineModeIsEnabled:
+      self._trouble = 'and HF_HUB_OFFLINE forbids to ask the hub'
+    except Exception:  # each transport of the client has its own
+      self._trouble = f'and {constants.ENDPOINT} cannot be reached'
+    return set()
 
-  def _error(self, what: str) -> UserError:
-    if self.trouble:
-      return UserError(
-        f'There is no folder {self.name!r}, the cache of the hub does not '
-        f'hold {what}, {self.trouble}.'
-      )
-    return UserError(f'{self.name!r} on the hub does not hold {what}.')
+  def _failed(self, doing: str, error: Exception) -> UserError:
+    first = str(error).strip().splitlines() or [type(error).__name__]
+    return UserError(f'{self.name!r} on the hub: {doing} failed: {first[0]}')
 
 
 def _near(name: str) -> str:

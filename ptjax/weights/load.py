@@ -28,7 +28,7 @@ from ptjax.weights import hf, hub, t5x, table
 from ptjax.weights import t5 as t5_table
 
 _DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
-_CHUNK = 1 << 22  # values read at a time: 16 MiB of float32
+_CHUNK = 1 << 20  # values read at a time: 4 MiB of float32
 _EMBEDDED = {'miniature': 'miniature/t5'}
 
 Placement = Callable[[str, tuple[int, ...]], jax.sharding.Sharding]
@@ -81,7 +81,10 @@ def load(
     scope = params
     for key in scopes:
       scope = scope.setdefault(key, {})
-    scope[leaf] = jax.device_put(array) if device_put else array
+    if device_put:
+      # Waited for, so that one array at a time is on its way.
+      array = jax.block_until_ready(jax.device_put(array))
+    scope[leaf] = array
   return Loaded(
     model=t5.T5(config, dtype=_DTYPES[dtype]),
     params=params,
@@ -188,7 +191,7 @@ def _block(
   dtype: np.dtype,
 ) -> np.ndarray:
   """A box of our parameter, cast; only the rows it touches are read."""
-  block = np.empty([i.stop - i.start for i in index], dtype)
+  block = _empty([i.stop - i.start for i in index], dtype)
   names, layers = row.names(), [block]
   if row.layers:
     names, layers = names[index[0]], list(block)
@@ -198,11 +201,17 @@ def _block(
   first, rest = index[0], index[1:]
   for name, layer in zip(names, layers):
     for start, stop in _chunks(row.shape, first.start, first.stop):
-      rows = source.read(name, start, stop)[:, *rest] if rest else None
-      if rows is None:
-        rows = source.read(name, start, stop)
+      rows = source.read(name, start, stop)[(slice(None), *rest)]
       layer[start - first.start : stop - first.start] = rows
   return block
+
+
+def _empty(shape: list[int], dtype: np.dtype) -> np.ndarray:
+  """Aligned as XLA wants it: the CPU then takes the memory, not a copy."""
+  size = math.prod(shape) * dtype.itemsize
+  memory = np.empty(size + 64, np.uint8)
+  start = -memory.ctypes.data % 64
+  return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def _chunks(

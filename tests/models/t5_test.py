@@ -220,11 +220,11 @@ def test_an_id_that_nobody_has_is_not_silently_another():
 
 
 def test_bfloat16_computes_in_bfloat16_and_answers_in_float32():
-  found = logits('t5_1_1', **given('t5_1_1'), dtype=jnp.bfloat16)
+  found = logits('t5_1_0', **given('t5_1_0'), dtype=jnp.bfloat16)
   assert found.dtype == jnp.float32
-  expected = golden('t5_1_1')['logits']
+  expected = golden('t5_1_0')['logits']
   error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
-  assert 1e-4 < error < 0.05
+  assert 1e-4 < error < 0.02
 
 
 def test_dropout_is_off_unless_asked_for():
@@ -236,7 +236,7 @@ def test_dropout_is_off_unless_asked_for():
 
   @jax.jit
   def dropped(seed):
-    rngs = {'dropout': jax.random.key(seed)}
+    rngs = {'dropout': jax.random.key(seed, impl='rbg')}
     return model.apply(params, *arguments, deterministic=False, rngs=rngs)
 
   still = jax.jit(model.apply)(params, *arguments)
@@ -244,28 +244,6 @@ def test_dropout_is_off_unless_asked_for():
   np.testing.assert_array_equal(dropped(1), dropped(1))
   assert np.abs(dropped(1) - still).max() > 1e-3
   assert np.abs(dropped(1) - dropped(2)).max() > 1e-3
-
-
-def test_dropout_is_nothing_in_the_mean():
-  config = dataclasses.replace(loaded('t5_1_1').config, dropout_rate=0.05)
-  model = t5.T5(config)
-  arrays = given('t5_1_1')
-  params = {'params': loaded('t5_1_1').params}
-
-  def run(rng, deterministic):
-    return model.apply(
-      params,
-      arrays['ids'],
-      arrays['mask'],
-      deterministic=deterministic,
-      rngs={'dropout': rng},
-      method='encode',
-    )
-
-  many = jax.jit(jax.vmap(lambda rng: run(rng, False)))
-  mean = many(jax.random.split(KEY, 200)).mean(axis=0)
-  still = jax.jit(lambda: run(KEY, True))()
-  assert np.abs(mean - still).mean() < 0.1 * np.abs(still).mean()
 
 
 @pytest.mark.parametrize(
@@ -299,7 +277,7 @@ def test_every_parameter_names_its_axes():
 
 
 def test_a_deeper_network_is_not_a_longer_program():
-  def size(layers: int, scan: bool) -> int:
+  def program(layers: int, scan: bool) -> str:
     config = dataclasses.replace(
       loaded('t5_1_1').config, num_layers=layers, num_decoder_layers=layers
     )
@@ -308,10 +286,12 @@ def test_a_deeper_network_is_not_a_longer_program():
     mask = jax.ShapeDtypeStruct((1, 4), jnp.bool_)
     boxed = jax.eval_shape(model.init, KEY, ids, mask, ids)
     lowered = jax.jit(model.apply).lower(nn.meta.unbox(boxed), ids, mask, ids)
-    return lowered.as_text().count('dot_general')
+    return lowered.as_text()
 
-  assert size(2, True) == size(5, True)
-  assert size(2, False) < size(5, False)
+  few, many = program(2, True), program(5, True)
+  assert few.count('dot_general') == many.count('dot_general')
+  assert many.count('stablehlo.while') == 2  # the encoder and the decoder
+  assert 'stablehlo.while' not in program(5, False)
 
 
 @pytest.mark.parametrize('case', CASES)
@@ -369,10 +349,13 @@ def test_t5x_goldens(shared: pathlib.Path):
       golden['di'],
     )
     name = f't5x logits{suffix}'
-    assert difference(found, golden[f'logits{suffix}'], name=name) <= 1e-5
+    # Behind the end T5X masks the target's own padding, and nobody looks.
+    real = golden['ti'] != 0
+    expected = golden[f'logits{suffix}'][real]
+    assert difference(found[real], expected, name=name) <= 1e-5
     log_probs = np.asarray(jax.nn.log_softmax(found, axis=-1))
     picked = np.take_along_axis(log_probs, golden['ti'][..., None], axis=-1)
-    scores = (picked[..., 0] * (golden['ti'] != 0)).sum(axis=-1)
+    scores = (picked[..., 0] * real).sum(axis=-1)
     name = f't5x scores{suffix}'
     assert difference(scores, golden[f'scores{suffix}'], name=name) <= 1e-6
   np.testing.assert_allclose(scores, [-19.545769, -62.202065], rtol=1e-6)

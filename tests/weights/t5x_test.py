@@ -1,0 +1,83 @@
+"""T5X checkpoint folders: the acceptance checkpoint and broken copies of it."""
+
+import json
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from ptjax.config import UserError
+from ptjax.weights import load, save, t5x
+
+
+@pytest.fixture
+def checkpoint(shared: pathlib.Path) -> pathlib.Path:
+  return shared / 'acceptance' / 't5x_tiny' / 'checkpoint_3'
+
+
+@pytest.fixture
+def copy(checkpoint: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
+  """One that a test may break."""
+  target = tmp_path / 'checkpoint_3'
+  shutil.copytree(checkpoint, target, copy_function=shutil.copyfile)
+  for path in [target, *target.iterdir()]:
+    path.chmod(0o755 if path.is_dir() else 0o644)
+  return target
+
+
+def test_every_parameter_is_there(checkpoint, shared):
+  source = t5x.Checkpoint(checkpoint)
+  assert len(source.shapes) == 52
+  assert sum(np.prod(s) for s in source.shapes.values()) == 257_856
+  folder = shared / 'acceptance' / 't5x_tiny'
+  expected = np.load(folder / 'tiny_embeddings_32128x4.npy')
+  held = load.load(str(checkpoint))
+  found = np.asarray(held.params['token_embedder']['embedding'])
+  assert found.tobytes() == expected.tobytes()
+
+
+def test_sizes_are_read_from_shapes(checkpoint):
+  config = load.load(str(checkpoint)).config
+  assert (config.d_model, config.num_heads, config.d_kv) == (4, 2, 2)
+  assert (config.d_ff, config.vocab_size) == (8, 32128)
+  assert (config.num_layers, config.num_decoder_layers) == (2, 2)
+  assert config.relative_attention_num_buckets == 4
+  assert config.relative_attention_max_distance == 128  # nobody says so
+  assert config.gated and not config.tied and not config.scale_logits
+
+
+def test_config_json_beside_it_says_what_shapes_do_not(copy):
+  path = copy / 'config.json'
+  path.write_text(json.dumps({'relative_attention_max_distance': 8}))
+  assert load.load(str(copy)).config.relative_attention_max_distance == 8
+  path.write_text(json.dumps({'num_layers': 3}))
+  with pytest.raises(UserError, match='missing'):
+    load.load(str(copy))
+
+
+def test_the_same_model_as_hugging_face_files(checkpoint, tmp_path):
+  held = load.load(str(checkpoint), relative_attention_max_distance=8)
+  save.save(tmp_path, held.params, held.config)
+  again = load.load(str(tmp_path))
+  assert again.fingerprint == held.fingerprint
+  assert again.config == held.config
+  for a, b in zip(jax.tree.leaves(again.params), jax.tree.leaves(held.params)):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_a_lost_array_is_named(copy):
+  shutil.rmtree(copy / 'target.encoder.layers_1.mlp.wi_0.kernel')
+  with pytest.raises(UserError, match='wi_0.kernel, not there'):
+    load.load(str(copy))
+
+
+def test_a_damaged_array_and_index_are_named(copy):
+  array = copy / 'target.encoder.layers_1.mlp.wi_0.kernel'
+  (array / '.zarray').write_text('{}')
+  with pytest.raises(UserError, match='wi_0.kernel: not a zarr array'):
+    load.load(str(copy))
+  (copy / 'checkpoint').write_bytes(b'\x93\x01\x02')
+  with pytest.raises(UserError, match='not the index of a T5X checkpoint'):
+    load.load(str(copy))

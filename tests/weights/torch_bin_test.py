@@ -1,0 +1,274 @@
+"""The reader of `.bin` files: what torch writes, and what it must refuse."""
+
+import pathlib
+import pickle
+import zipfile
+
+import ml_dtypes
+import numpy as np
+import pytest
+from goldens import t5_models
+
+from ptjax.config import UserError
+from ptjax.weights import hf, torch_bin
+from weights import files
+
+RECORDED = t5_models.FOLDER / 'lm_adapt_bin' / 'pytorch_model.bin'
+
+
+@pytest.fixture
+def path(tmp_path: pathlib.Path) -> pathlib.Path:
+  return tmp_path / 'pytorch_model.bin'
+
+
+def storage(count: int = 24, dtype=np.float32, **changes) -> files.Storage:
+  return files.Storage(np.arange(count).astype(dtype), '0', **changes)
+
+
+def whole(source, name: str) -> np.ndarray:
+  return source.read(name, 0, source.shapes[name][0])
+
+
+def test_what_torch_wrote_is_read():
+  """Recorded: a strided view, three names of one storage, an OrderedDict."""
+  source = torch_bin.TorchBin(RECORDED)
+  shared = whole(source, 'shared.weight')
+  assert shared.shape == (61, 9) and shared.dtype == np.float32
+  copy = whole(source, 'decoder.embed_tokens.weight')
+  np.testing.assert_array_equal(shared, copy)
+  name = 'encoder.block.0.layer.0.SelfAttention.q.weight'
+  query = source._tensors[name]
+  assert query.strides == (1, 12), 'the view is not strided: nothing is tested'
+  values = whole(source, name)
+  np.testing.assert_array_equal(values[3:7], source.read(name, 3, 7))
+  assert len(np.unique(values)) == values.size
+
+
+def test_torch_today_reads_the_same(path):
+  torch = pytest.importorskip('torch', reason='torch is not installed')
+  base = torch.arange(120, dtype=torch.float32)
+  state = {
+    'plain': base.view(10, 12),
+    'turned': base.view(10, 12).T,
+    'cube': base.view(2, 5, 12).permute(2, 0, 1),
+    'part': base[7:37].view(5, 6)[1:4, ::2],
+    'spread': base[:4].view(4, 1).expand(4, 5),
+    'half': base.half(),
+    'brain': base.view(12, 10).bfloat16(),
+    'double': base.double(),
+    'parameter': torch.nn.Parameter(base.view(40, 3)),
+    'empty': torch.zeros(3, 0),
+  }
+  torch.save(state, path)
+  source = torch_bin.TorchBin(path)
+  assert set(source.shapes) == set(state)
+  for name, expected in state.items():
+    expected = expected.detach().double().numpy()
+    found = whole(source, name).astype(np.float64)
+    np.testing.assert_array_equal(found, expected, name)
+    middle = source.read(name, 1, 3).astype(np.float64)
+    np.testing.assert_array_equal(middle, expected[1:3], name)
+
+
+@pytest.mark.parametrize(
+  'dtype', (np.float32, np.float16, np.float64, ml_dtypes.bfloat16)
+)
+def test_types(path, dtype):
+  expected = np.arange(6).astype(dtype).reshape(2, 3)
+  files.write_bin(path, {'a': expected})
+  found = whole(torch_bin.TorchBin(path), 'a')
+  assert found.dtype == dtype
+  np.testing.assert_array_equal(found, expected)
+
+
+class Marker:
+  """Pickles, by pickle itself, as a call that leaves a file behind."""
+
+  def __init__(self, path: pathlib.Path):
+    self.path = path
+
+  def __reduce__(self):
+    return pathlib.Path.touch, (self.path,)
+
+
+def write_raw(path: pathlib.Path, program: bytes) -> None:
+  with zipfile.ZipFile(path, 'w') as archive:
+    archive.writestr('archive/data.pkl', program)
+
+
+def test_a_program_is_not_executed(path, tmp_path):
+  mark = tmp_path / 'executed'
+  program = pickle.dumps({'a': Marker(mark)})
+  pickle.loads(program)
+  assert mark.exists(), 'the program does nothing: nothing is tested'
+  mark.unlink()
+  write_raw(path, program)
+  with pytest.raises(UserError, match='refused.*nothing was executed'):
+    torch_bin.TorchBin(path)
+  assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+  'module,name',
+  [
+    ('os', 'system'),
+    ('posix', 'system'),
+    ('builtins', 'eval'),
+    ('builtins', 'getattr'),
+    ('subprocess', 'Popen'),
+    ('torch', 'load'),
+    ('torch', 'FloatStorage.__class__'),
+    ('torch', 'Size'),
+    ('torch._utils', '_rebuild_tensor_v3'),
+    ('torch._utils', 'os'),
+    ('torch.storage', '_load_from_bytes'),
+    ('collections', 'OrderedDict.__init__'),
+    ('collections', 'namedtuple'),
+    ('numpy.core.multiarray', '_reconstruct'),
+    ('copyreg', '_reconstructor'),
+  ],
+)
+@pytest.mark.parametrize('where', ('called', 'looked up', 'inside', 'by stack'))
+def test_any_other_name_is_refused_by_name(path, module, name, where):
+  other = files.Global(module, name)
+  if where == 'by stack':
+    text = [s.encode() for s in (module, name)]
+    strings = b''.join(b'\x8c' + bytes([len(s)]) + s for s in text)
+    write_raw(path, b'\x80\x04}\x8c\x01a' + strings + b'\x93s.')
+  else:
+    call = files.Call(other, 'echo')
+    inside = files.Call(files.REBUILD, storage(), 0, (2,), (1,), False, call)
+    content = {'called': call, 'looked up': other, 'inside': inside}[where]
+    files.write_program(path, {'a': content}, (storage(),))
+  with pytest.raises(UserError) as caught:
+    torch_bin.TorchBin(path)
+  assert f'names {module}.{name},' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  'content',
+  [
+    files.tensor(storage(), (5, 5)),
+    files.tensor(storage(), (24,), offset=1),
+    files.tensor(storage(), (2,), (24,)),
+    files.tensor(storage(), (2,), (-1,), offset=3),
+    files.tensor(storage(), (-2,), (1,)),
+    files.tensor(storage(), (2, 2), (1,)),
+    files.tensor(storage(), (2,), offset=-1),
+    files.tensor(storage(), (True,)),
+    files.tensor(storage(size=99), (25,)),
+    # Changing a tensor after it was checked.
+    files.tensor(storage(), (2,), state={'offset': 10**6}),
+    files.tensor(storage(), (2,), state=(None, {'offset': 10**6})),
+    files.Call(files.Global('torch', 'FloatStorage'), 3),
+    files.Call(files.REBUILD, 'a', 0, (2,), (1,)),
+  ],
+)
+def test_a_tensor_never_leaves_its_storage(path, content):
+  files.write_program(path, {'a': content}, (storage(),))
+  with pytest.raises(UserError, match='list of tensors cannot be read'):
+    torch_bin.TorchBin(path)
+
+
+def test_a_state_on_our_functions_changes_nothing_for_the_next_file(path):
+  rebuilt = files.Call(files.REBUILD, storage(), 0, (2,), (1,))
+  trick = files.Call(
+    files.Global('collections', 'OrderedDict'), state={'__call__': 1, 'x': 2}
+  )
+  files.write_program(path, {'a': rebuilt, 'b': trick}, (storage(),))
+  with pytest.raises(UserError, match="'b' is no tensor"):
+    torch_bin.TorchBin(path)
+  files.write_bin(path, {'a': np.ones(2, np.float32)})
+  assert whole(torch_bin.TorchBin(path), 'a').sum() == 2
+
+
+@pytest.mark.parametrize(
+  'content,words',
+  [
+    ([1, 2], 'holds a list'),
+    ({'epoch': 3}, "'epoch' is no tensor"),
+    ({3: files.tensor(storage(), (2,))}, '3 is no tensor'),
+  ],
+)
+def test_what_is_no_state_dict_is_refused(path, content, words):
+  files.write_program(path, content, (storage(),))
+  with pytest.raises(UserError, match=words):
+    torch_bin.TorchBin(path)
+
+
+def test_files_that_are_cut_compressed_or_foreign(path):
+  files.write_bin(path, {'a': np.ones(999, np.float32)})
+  path.write_bytes(path.read_bytes()[:-500])
+  with pytest.raises(UserError, match='cut short'):
+    torch_bin.TorchBin(path)
+  path.write_bytes(b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.')
+  with pytest.raises(UserError, match='zip format of torch 1.6'):
+    torch_bin.TorchBin(path)
+  content = {'a': files.tensor(storage(), (24,))}
+  deflated = zipfile.ZIP_DEFLATED
+  files.write_program(path, content, (storage(),), compression=deflated)
+  with pytest.raises(UserError, match='compressed storages'):
+    torch_bin.TorchBin(path)
+  files.write_program(path, content, (storage(),), byteorder=b'big')
+  with pytest.raises(UserError, match='big-endian'):
+    torch_bin.TorchBin(path)
+  files.write_program(path, content)
+  with pytest.raises(UserError, match='cannot be read'):
+    torch_bin.TorchBin(path)
+  with zipfile.ZipFile(path, 'w') as archive:
+    archive.writestr('readme', 'hello')
+  with pytest.raises(UserError, match='not one that torch wrote'):
+    torch_bin.TorchBin(path)
+
+
+def test_only_the_rows_asked_for_are_read(path, monkeypatch):
+  files.write_bin(path, {'a': np.arange(4000).reshape(400, 10) * 1.0})
+  source = torch_bin.TorchBin(path)
+  counts = []
+  read = np.fromfile
+
+  def counted(*args, **options):
+    counts.append(options['count'])
+    return read(*args, **options)
+
+  monkeypatch.setattr(np, 'fromfile', counted)
+  np.testing.assert_array_equal(
+    source.read('a', 3, 5), np.arange(30, 50).reshape(2, 10)
+  )
+  assert counts == [20]
+
+
+def test_safetensors_files_that_are_cut_or_foreign(tmp_path):
+  path = tmp_path / 'model.safetensors'
+  files.write_safetensors(path, {'a': np.ones((9, 9), np.float32)})
+  good = path.read_bytes()
+  for bad, words in (
+    (good[:-8], '8 bytes short'),
+    (good[:20], 'not a whole safetensors file'),
+    (b'', 'not a whole safetensors file'),
+    (good[:8] + b'x' + good[9:], 'header is not that of'),
+    (good.replace(b'324', b'320'), 'not the bytes of its shape'),
+    (good.replace(b'F32', b'I32'), 'is of type I32'),
+  ):
+    path.write_bytes(bad)
+    with pytest.raises(UserError, match=words):
+      hf.Safetensors(path).read('a', 0, 9)
+
+
+def test_an_index_is_checked(tmp_path):
+  tensors = {f't{i}': np.full(3, i, np.float32) for i in range(5)}
+  files.write_sharded(tmp_path, tensors, kind='safetensors', shards=2)
+  source = hf.open_folder(tmp_path)
+  for i in range(5):
+    assert (source.read(f't{i}', 1, 2) == i).all()
+  index = tmp_path / 'model.safetensors.index.json'
+  good = index.read_text()
+  for bad, words in (
+    ('[]', 'not an index'),
+    (good.replace('00001-of', '00007-of'), 'names model-00007.*fetch again'),
+    (good.replace('"t0"', '"t9"'), 'promises t9 .of 1.'),
+    (good.replace('model-00001', '../model-00001'), 'outside of its folder'),
+  ):
+    index.write_text(bad)
+    with pytest.raises(UserError, match=words):
+      hf.open_folder(tmp_path)
