@@ -25,7 +25,7 @@ def test_the_same_configuration_may_come_again(tmp_path):
 
 def test_another_configuration_is_refused_with_both_values(tmp_path):
   with workdir.claim(tmp_path, CONFIG):
-    pass
+    (tmp_path / 'checkpoints').mkdir()
   with pytest.raises(UserError, match="task \\('cb' there, 'rte' here\\)"):
     with workdir.claim(tmp_path, {**CONFIG, 'task': 'rte'}):
       pass
@@ -67,3 +67,27 @@ def test_a_path_that_cannot_be_written_is_told(tmp_path):
   with pytest.raises(UserError, match='cannot be written'):
     with workdir.claim(tmp_path / 'file' / 'run', CONFIG):
       pass
+
+
+def test_a_run_that_was_refused_before_it_began_may_be_corrected(tmp_path):
+  """Only config.json is there: nothing that another one could spoil."""
+  with workdir.claim(tmp_path, {**CONFIG, 'task': 'bc'}):
+    (tmp_path / 'metrics.jsonl').touch()
+  with workdir.claim(tmp_path, CONFIG):
+    pass
+  assert json.loads((tmp_path / 'config.json').read_text())['task'] == 'cb'
+
+
+def test_results_of_another_model_are_not_gone_on_with(tmp_path):
+  workdir.hold_model(tmp_path, 'abc')
+  model = {'name': 'm', 'fingerprint': 'abc'}
+  workdir.write_json(tmp_path / 'results.json', {'model': model})
+  workdir.hold_model(tmp_path, 'abc')
+  with pytest.raises(UserError, match='fingerprint abc there, abd here'):
+    workdir.hold_model(tmp_path, 'abd')
+
+
+def test_a_place_for_runs_that_cannot_be_is_told(tmp_path):
+  (tmp_path / 'runs').touch()
+  with pytest.raises(UserError, match='without --workdir, cannot be written'):
+    workdir.fresh('superglue', root=tmp_path / 'runs')

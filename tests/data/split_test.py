@@ -1,0 +1,151 @@
+"""Rows, a task and a tokenizer -> splits in common shapes."""
+
+import numpy as np
+import pytest
+import tiny
+
+from ptjax import config as config_lib
+from ptjax.config import UserError
+from ptjax.data import split, tokenizer
+
+
+@pytest.fixture(scope='module')
+def room(tmp_path_factory):
+  path = tmp_path_factory.mktemp('split')
+  tiny.model_folder(path / 'model')
+  tiny.data_folder(path / 'data')
+  lines = [f'"the cat, {word}",{i % 2}' for i, word in enumerate(tiny.WORDS)]
+  for name in ('train', 'dev', 'test'):
+    (path / f'{name}.csv').write_text('\n'.join(['text,label', *lines]) + '\n')
+  (path / 'empty.csv').write_text('text,label\n')
+  return path
+
+
+@pytest.fixture(scope='module')
+def pieces(room):
+  return tokenizer.load(room / 'model')
+
+
+def custom(room, **changes):
+  c = config_lib.default()
+  c.task = 'custom'
+  c.custom.update(
+    {
+      'name': 'mine',
+      'train': str(room / 'train.csv'),
+      'dev': str(room / 'dev.csv'),
+      'template': 'premise : {text} .',
+      'target': 'label',
+      'labels': ('0:not_entailment', '1:entailment'),
+      **changes,
+    }
+  )
+  return c
+
+
+def load(c, pieces, names=('train', 'dev')):
+  (task,) = split.tasks(c)
+  return task, split.load(c, task, names, pieces)
+
+
+def test_a_task_of_your_own_from_csv(room, pieces):
+  task, found = load(custom(room), pieces)
+  assert split.short(task) == 'mine'
+  example = found['train'].examples[1]
+  assert example.inputs == 'premise : the cat, cat .'
+  assert example.targets == 'entailment'
+  assert example.choices == ('not_entailment', 'entailment')
+  batch = next(found['dev'].eval_batches(batch_size=4, with_choices=True))
+  ids = [pieces.encode(word)[0] for word in example.choices]
+  np.testing.assert_array_equal(batch['choices'][0, :, 0], ids)
+  assert (batch['choices'][0, :, 1] == pieces.eos_id).all()
+  answers = ['entailment'] * len(found['dev'])
+  metrics = task.metrics(answers, found['dev'].examples)
+  assert metrics == {'accuracy': pytest.approx(100 * 7 / 15)}
+
+
+def test_splits_share_their_shapes(room, pieces):
+  c = config_lib.default()
+  c.task, c.data = 'rte', str(room / 'data')
+  _, found = load(c, pieces)
+  assert found['train'].buckets == found['dev'].buckets
+  assert found['train'].target_length == found['dev'].target_length
+  assert len(found['dev'].head(5)) == 5 and len(found['dev']) == 24
+
+
+def test_a_data_set_smaller_than_its_batch_repeats(room, pieces):
+  _, found = load(custom(room), pieces)
+  batch = next(
+    found['train'].train_batches(batch_size=64, seed=0, start_step=0)
+  )
+  assert batch['inputs'].shape[0] == 64 and (batch['index'] >= 0).all()
+  assert set(batch['index']) == set(range(len(tiny.WORDS)))
+
+
+@pytest.mark.parametrize(
+  'changes,sentence',
+  [
+    ({'template': '{txt}'}, "no field 'txt', did you mean 'text'"),
+    ({'target': 'lable'}, "no field 'lable', did you mean 'label'"),
+    ({'template': '{text'}, 'custom.template'),
+    ({'template': 'text'}, 'names no field'),
+    ({'labels': ('0:a', '2:b')}, "has '1' in 'label'; the labels are 0:a, 2:b"),
+    ({'metrics': ('acuracy',)}, "did you mean 'accuracy'"),
+    ({'train': ''}, 'custom.train is empty'),
+    ({'train': 'trian.csv'}, "there is no file 'trian.csv'"),
+    ({'train': '{room}/empty.csv'}, 'has no rows'),
+    ({'name': '../x'}, "custom.name='../x' must be letters"),
+  ],
+)
+def test_a_mistake_names_what_there_is(room, pieces, changes, sentence):
+  changes = {
+    key: value.format(room=room) if key == 'train' else value
+    for key, value in changes.items()
+  }
+  with pytest.raises(UserError, match='.*') as error:
+    load(custom(room, **changes), pieces)
+  assert sentence in str(error.value) and '\n' not in str(error.value)
+
+
+def test_a_label_that_does_not_fit_is_an_error_and_an_input_is_cut(
+  room, pieces
+):
+  c = custom(room)
+  c.target_length = 1
+  with pytest.raises(UserError, match='target_length=1 .* needs 2 pieces'):
+    load(c, pieces)
+  c.target_length, c.input_length = 2, 3
+  _, found = load(c, pieces)
+  assert found['train'].cut == len(found['train'])
+  assert all(len(row.inputs) == 3 for row in found['train'].encoded)
+  assert all(row.inputs[-1] == pieces.eos_id for row in found['train'].encoded)
+
+
+def test_the_reported_set_is_the_one_that_was_given(room):
+  c = custom(room)
+  c.eval.split = 'test'
+  assert split.reported(c) == 'dev'
+  c.custom.test = str(room / 'test.csv')
+  assert split.reported(c) == 'test'
+  c.task, c.eval.split = 'cb', 'dev'
+  assert split.reported(c) == 'dev'
+
+
+def test_a_digest_sees_every_id_and_its_order(room, pieces):
+  def train(**changes):
+    return load(custom(room, **changes), pieces)[1]['train']
+
+  whole = split.digest(train())
+  assert split.digest(train()) == whole != split.digest(train().head(5))
+  turned = ('1:not_entailment', '0:entailment')
+  assert split.digest(train(labels=turned)) != whole
+
+
+def test_a_draw_of_few_examples_is_the_seeds(room, pieces):
+  def drawn(seed):
+    c = custom(room)
+    c.shots, c.seed = 4, seed
+    return [e.inputs for e in load(c, pieces)[1]['train'].examples]
+
+  assert drawn(0) == drawn(0) and len(drawn(0)) == 4
+  assert drawn(0) != drawn(1)

@@ -1,0 +1,138 @@
+"""Answers in the order of the examples, by two ways, and their files."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from ptjax import config as config_lib
+from ptjax import evaluate, parts
+from ptjax.config import UserError
+from ptjax.data import split
+from ptjax.tasks.base import Example
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+  """(parts, task, dev, tuned, frozen) of a random prompt on CB."""
+  path = tmp_path_factory.mktemp('evaluate')
+  c = config_lib.default()
+  c.model = str(tiny.model_folder(path / 'model'))
+  c.data = str(tiny.data_folder(path / 'data', rows=11))
+  c.task, c.eval.batch_size = 'cb', 4
+  c.method.length, c.method.init = 5, 'uniform'
+  built = parts.build(c)
+  (task,) = split.tasks(c)
+  dev = split.load(c, task, ['dev'], built.tokenizer)['dev']
+  return built, task, dev, *built.init(seed=0)
+
+
+def turned(dev):
+  return dataclasses.replace(
+    dev, examples=dev.examples[::-1], encoded=dev.encoded[::-1]
+  )
+
+
+@pytest.mark.parametrize('by', ['generate', 'rank'])
+def test_answers_stand_in_the_order_of_the_examples(made, by):
+  """Batches are sorted by length; the last one has filler rows."""
+  built, _, dev, tuned, frozen = made
+  answers = evaluate.answer(built, tuned, frozen, dev, by=by)
+  back = evaluate.answer(built, tuned, frozen, turned(dev), by=by)
+  assert len(answers) == 11 and answers == back[::-1]
+  assert len(set(answers)) > 1
+  if by == 'rank':
+    assert set(answers) <= set(dev.examples[0].choices)
+
+
+def test_rank_takes_the_likeliest_choice(made):
+  built, _, dev, tuned, frozen = made
+  answers = evaluate.answer(built, tuned, frozen, dev, by='rank')
+  for batch in dev.eval_batches(batch_size=4, with_choices=True):
+    nats = np.stack(
+      [
+        built.tuned_model.choices(
+          tuned, frozen, {**batch, 'choices': batch['choices'][:, c : c + 1]}
+        )[0][:, 0]
+        for c in range(3)
+      ],
+      axis=1,
+    )
+    for index, row in zip(batch['index'], nats):
+      if index >= 0:
+        assert answers[index] == dev.examples[index].choices[row.argmax()]
+
+
+def test_without_its_prompt_the_answers_are_the_models(made):
+  built, _, dev, tuned, frozen = made
+  bare = evaluate.answer(built, tuned, frozen, dev, by='rank', prompted=False)
+  settings = built.config.method.copy_and_resolve_references()
+  settings.name = 'none'
+  none = built.of_method(settings)
+  own, rest = none.place({})
+  assert bare == evaluate.answer(none, own, rest, dev, by='rank')
+  assert none.of_method(settings) is none
+
+
+def test_evaluation_is_greedy_whatever_predict_draws_with(made):
+  built, _, dev, tuned, frozen = made
+  want = evaluate.answer(built, tuned, frozen, dev, by='generate')
+  config = built.config.copy_and_resolve_references()
+  config.temperature = 5.0
+  hot = dataclasses.replace(built, config=config)
+  assert hot.generate is not hot.greedy
+  assert evaluate.answer(hot, tuned, frozen, dev, by='generate') == want
+
+
+def test_predictions_are_written_whole_or_not_at_all(made, tmp_path):
+  dev = made[2].head(2)
+  path = tmp_path / 'predictions' / 'cb-dev.jsonl'
+  answers = {'generate': ['é – “ü”', '\ud800']}
+  evaluate.write_predictions(path, dev, answers)
+  before = path.read_text('utf-8')
+  lines = [json.loads(line) for line in before.splitlines()]
+  assert [line['generate'] for line in lines] == answers['generate']
+  assert 'é – “ü”' in before  # a person can read it
+  assert lines[0]['target'] == dev.examples[0].targets
+  with pytest.raises(IndexError):
+    evaluate.write_predictions(path, dev, {'rank': ['one too few']})
+  assert path.read_text('utf-8') == before
+  assert [p.name for p in path.parent.iterdir()] == ['cb-dev.jsonl']
+
+
+def test_what_could_not_be_scored_is_refused_first(made):
+  built, task, dev, *_ = made
+  config = built.config.copy_and_resolve_references()
+  evaluate.check(config, task, dev)
+  silent = Example('a', '', ('entailment',), {'label': None})
+  unlabelled = dataclasses.replace(dev, name='test', examples=[silent])
+  with pytest.raises(UserError, match='eval.split=test: .* have no labels'):
+    evaluate.check(config, task, unlabelled)
+  config.eval.by = 'rank'
+  free = dataclasses.replace(
+    dev, examples=[Example('a', 'b', meta={'label': 'b'})]
+  )
+  with pytest.raises(UserError, match='eval.by=rank: .* no choices to rank'):
+    evaluate.check(config, task, free)
+
+
+def test_final_writes_both_ways_and_scores_the_chosen_one(made, tmp_path):
+  built, task, dev, tuned, frozen = made
+  found = evaluate.final(
+    built, task, tuned, frozen, dev, folder=tmp_path, step=7
+  )
+  text = (tmp_path / 'predictions/cb-dev.jsonl').read_text()
+  lines = [json.loads(line) for line in text.splitlines()]
+  right = np.mean([line['generate'] == line['target'] for line in lines])
+  assert found['metrics']['accuracy']['average'] == pytest.approx(
+    100 * right, abs=1e-3
+  )
+  ranked = np.mean([line['rank'] == line['target'] for line in lines])
+  assert found['rank']['accuracy']['average'] == pytest.approx(
+    100 * ranked, abs=1e-3
+  )
+  assert found['steps'] == [7] and found['by'] == 'generate'
+  assert jax.tree.leaves(tuned)

@@ -1,0 +1,110 @@
+"""results.json in its shape, and the words around it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ptjax import report, writer
+from ptjax.data.batch import Encoded
+from ptjax.data.split import Split
+from ptjax.tasks import base
+from ptjax.tasks.base import Example
+
+ROW = Encoded(np.array([3, 1], np.int32), np.array([4, 1], np.int32))
+
+
+def split(name: str, *, size: int = 3, cut: int = 0) -> Split:
+  example = Example('a', 'entailment', ('entailment',), {'label': 0})
+  return Split(name, [example] * size, [ROW] * size, (8, 16), 4, cut)
+
+
+def entry(**values):
+  task = base.load('cb')
+  metrics = {'mean_3class_f1': 40.0, 'accuracy': 60.0, **values}
+  found = {'metrics': metrics, 'score': 50.0, 'invalid': 33.33333}
+  other = {'metrics': {'accuracy': 70.0}, 'score': 70.0, 'invalid': 0.0}
+  return report.entry(
+    task,
+    {'generate': found, 'rank': other},
+    by='generate',
+    split=split('dev', cut=2),
+    step=150,
+  )
+
+
+def test_an_entry_says_what_it_is_a_score_of():
+  found = entry()
+  assert found['metrics']['accuracy'] == {
+    'average': 60.0,
+    'best': 60.0,
+    'ensemble': 60.0,
+    'members': [60.0],
+  }
+  assert found['score']['average'] == 50.0 and found['by'] == 'generate'
+  assert found['rank']['accuracy']['average'] == 70.0
+  assert 'generate' not in found
+  assert (found['examples'], found['steps'], found['split']) == (
+    3,
+    [150],
+    'dev',
+  )
+  assert found['selected_on'] == 'dev' and found['cut'] == 2
+  assert found['invalid'] == 33.3333
+
+
+def results(tasks):
+  return report.results(
+    tasks,
+    model={'name': 'm', 'fingerprint': 'f', 'parameters': 9},
+    method={'name': 'soft_prompt', 'parameters': 3},
+  )
+
+
+def test_the_score_is_the_mean_over_tasks_not_over_metrics():
+  one, two = entry(), entry()
+  two['score'] = report.members([90.0])
+  two['metrics'] = {'accuracy': report.members([90.0])}
+  one['seconds'], two['seconds'] = 1.25, 2.0
+  found = results({'cb': one, 'rte': two})
+  assert found['score'] == {'average': 70.0, 'best': 70.0, 'ensemble': 70.0}
+  assert found['seconds'] == 3.2
+  assert list(found) == ['tasks', 'score', 'model', 'method', 'seconds']
+
+
+def test_what_is_not_finite_is_null_and_a_dash():
+  bad = entry(accuracy=float('nan'))
+  bad['score'] = report.members([float('inf')])
+  found = results({'cb': bad, 'rte': entry()})
+  text = json.dumps(found, allow_nan=False)
+  assert json.loads(text)['score']['average'] is None
+  table = writer.table(report.rows(found))
+  assert 'accuracy –' in table and 'score –' in table
+
+
+def test_the_table_has_a_line_a_task_and_one_for_all():
+  found = results({'cb': entry(), 'rte': entry()})
+  rows = report.rows(found)
+  assert [row[0] for row in rows] == ['task', 'cb', 'rte', 'all']
+  assert rows[1][1] == 'mean_3class_f1 40.0, accuracy 60.0'
+  assert rows[1][2] == '70.0' and rows[3][1] == 'score 50.0'
+  assert len(report.rows(results({'cb': entry()}))) == 2
+  assert {len(row) for row in rows} == {7}
+
+
+@pytest.mark.parametrize('cut', [0, 2])
+def test_the_health_counts_what_was_cut(cut):
+  found = {
+    'tuned': 480,
+    'frozen': 800_000,
+    'majority': 50.0,
+    'untuned_rank': 41.6,
+    'loss': 3.2,
+    'grad_norm': 0.5,
+  }
+  said = report.health(
+    'cb', found, train=split('train', size=9, cut=cut), dev=split('dev')
+  )
+  assert '9 training and 3 dev examples' in said and '8, 16 pieces' in said
+  assert 'majority class 50.0; untuned model: rank 41.6' in said
+  assert ('2 inputs were longer' in said) == bool(cut)

@@ -1,0 +1,223 @@
+"""Rows in, rows out; what is refused; prompts that fit and that do not."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from ptjax import config as config_lib
+from ptjax import parts, serve, tree
+from ptjax.config import UserError
+from ptjax.export import npy, prompt
+
+
+@pytest.fixture(scope='module')
+def room(tmp_path_factory):
+  path = tmp_path_factory.mktemp('serve')
+  tiny.model_folder(path / 'model')
+  rows = np.random.default_rng(0).normal(size=(5, 24)).astype(np.float32)
+  npy.write(path / 'p.npy', rows)
+  return path
+
+
+def config(room, **changes):
+  c = config_lib.default()
+  c.model, c.max_length = str(room / 'model'), 4
+  c.update(changes)
+  return c
+
+
+@pytest.fixture(scope='module')
+def made(room):
+  return serve.with_prompt(config(room), str(room / 'p.npy'))
+
+
+def test_a_score_is_the_sum_over_target_and_end(made):
+  built, own, frozen = made
+  rows = [
+    {'inputs': 'the cat sat', 'targets': 'here'},
+    {'inputs': 'a red box is there', 'targets': 'dog sat on'},
+    {'input_ids': [3, 4], 'target_ids': [5, 6, 7]},
+  ]
+  found = serve.score(built, own, frozen, rows)
+  assert [f['num_tokens'] for f in found] == [2, 4, 3]
+  for row, answer in zip(rows, found):
+    ids = row.get('input_ids') or [*built.tokenizer.encode(row['inputs']), 1]
+    out = row.get('target_ids') or [*built.tokenizer.encode(row['targets']), 1]
+    batch = {
+      'inputs': np.array([ids], np.int32),
+      'input_mask': np.ones((1, len(ids)), bool),
+      'targets': np.array([out], np.int32),
+    }
+    logits = built.tuned_model.logits(own, frozen, batch)[0]
+    nats = jax.nn.log_softmax(logits)[np.arange(len(out)), np.array(out)]
+    assert answer['log_prob'] == pytest.approx(float(nats.sum()), abs=1e-4)
+
+
+def test_predictions_stand_in_the_order_of_the_rows(made):
+  built, own, frozen = made
+  texts = ['the cat sat', 'a', 'dog ran on a red mat box is was', 'here']
+  rows = [{'inputs': text} for text in texts]
+  found = serve.predict(built, own, frozen, rows)
+  back = serve.predict(built, own, frozen, rows[::-1])
+  assert found == back[::-1] and len(found) == 4
+  assert serve.predict(built, own, frozen, []) == []
+
+
+@pytest.mark.parametrize(
+  'row,sentence',
+  [
+    ({'inputs': 5}, "'inputs' is 5, not text"),
+    ({'inputs': None}, "'inputs' is null, not text"),
+    ({'inputs': '\ud800'}, 'half of a surrogate pair'),
+    ({'input_ids': [61]}, 'not a list of ids from 0 to 60'),
+    ({'input_ids': [-1]}, 'not a list of ids'),
+    ({'input_ids': [1.5]}, 'not a list of ids'),
+    ({'input_ids': 'the'}, 'not a list of ids'),
+    ({'input_ids': []}, 'is empty'),
+  ],
+)
+def test_a_row_that_means_nothing_is_told_by_its_number(made, row, sentence):
+  """Ids from the vocabulary's end upward would read the prompt's rows."""
+  good = {'inputs': 'the cat'}
+  with pytest.raises(UserError, match=f'row 2: .*{sentence}'):
+    serve.predict(*made, [good, row])
+
+
+@pytest.mark.parametrize(
+  'data,sentence',
+  [
+    (b'{"inputs": "a"}\n{"input": "b"}\n', "row 2: no 'inputs' .*fields input"),
+    (b'{"inputs": "a"}\nnot json\n', 'line 2 is no JSON'),
+    (b'[1]\n', 'not an object'),
+    (b'{"inputs": "\xff"}\n', 'is not UTF-8'),
+    (None, 'No such file'),
+  ],
+)
+def test_a_file_that_cannot_be_read_is_told(tmp_path, data, sentence):
+  path = tmp_path / 'rows.jsonl'
+  if data is not None:
+    path.write_bytes(data)
+  with pytest.raises(UserError, match=sentence):
+    list(serve.read_rows(str(path), 'predict'))
+
+
+def test_an_empty_file_gives_an_empty_one_and_odd_text_survives(
+  room, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(serve, 'with_prompt', lambda *_: (None, None, None))
+  monkeypatch.setattr(
+    serve, 'predict', lambda *args: [{'prediction': 'é\ud800'}] * len(args[3])
+  )
+  source, target = tmp_path / 'in.jsonl', tmp_path / 'new' / 'out.jsonl'
+  flags = {'mode': 'predict', 'source': str(source), 'target': str(target)}
+  source.write_text('')
+  serve.run(config(room), **flags, prompt='')
+  assert target.read_text() == ''
+  source.write_text('{"inputs": "ü", "n": [1, null]}\n')
+  serve.run(config(room), **flags, prompt='')
+  (line,) = target.read_text('utf-8').splitlines()
+  want = {'inputs': 'ü', 'n': [1, None], 'prediction': 'é\ud800'}
+  assert json.loads(line) == want and 'é' in line
+  assert [p.name for p in target.parent.iterdir()] == ['out.jsonl']
+
+
+def test_a_failure_leaves_the_earlier_answers(room, tmp_path, monkeypatch):
+  source, target = tmp_path / 'in.jsonl', tmp_path / 'out.jsonl'
+  source.write_text('{"inputs": "a"}\n')
+  target.write_text('earlier\n')
+
+  def fail(*_):
+    raise UserError('no such model')
+
+  monkeypatch.setattr(serve, 'with_prompt', fail)
+  with pytest.raises(UserError):
+    serve.run(
+      config(room),
+      mode='predict',
+      source=str(source),
+      target=str(target),
+      prompt='',
+    )
+  assert target.read_text() == 'earlier\n'
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['in.jsonl', 'out.jsonl']
+
+
+@pytest.mark.parametrize(
+  'held,sentence',
+  [
+    ({'prompt/encoder': (5, 8)}, r'shape \(5, 8\), but .* needs \(5, 24\)'),
+    ({'prompt/encoder': ()}, r'shape \(\), but'),
+    ({'prompt/deep': (5, 24)}, "holds 'prompt/deep', which"),
+    ({'model/nothing': (2,)}, "holds 'model/nothing', which"),
+    ({'model/encoder/final_norm/scale': (7,)}, r'shape \(7,\), but|which'),
+  ],
+)
+def test_what_does_not_fit_the_model_is_refused(made, held, sentence):
+  own = {name: np.zeros(shape, np.float32) for name, shape in held.items()}
+  with pytest.raises(UserError, match=sentence):
+    made[0].place(tree.unflatten(own))
+
+
+def test_weights_tuned_beside_a_prompt_come_back_with_it(room, made, tmp_path):
+  """`tune` may take both, or leave the prompt as it started."""
+  built = made[0]
+  names = [n for n in tree.flatten({'model': built.loaded.params})]
+  name = next(n for n in names if 'norm' in n)
+  weights = tree.flatten({'model': built.loaded.params})[name]
+  own = {'prompt/encoder': np.ones((3, 24), np.float32), name: weights + 1}
+  record = {
+    'model': {'name': 'm', 'fingerprint': built.loaded.fingerprint},
+    'method': {'name': 'soft_prompt'},
+  }
+  path = tmp_path / 'both.safetensors'
+  prompt.write(path, tree.unflatten(own), record)
+  again, tuned, frozen = serve.with_prompt(config(room), str(path), made=built)
+  assert set(tree.flatten(tuned)) == set(own)
+  assert name not in tree.flatten(frozen)
+  np.testing.assert_array_equal(tree.flatten(tuned)[name], weights + 1)
+  assert again.tuned_model.method.length == 3
+  record['model']['fingerprint'] = 'another'
+  prompt.write(path, tree.unflatten(own), record)
+  with pytest.raises(UserError, match='was trained on m'):
+    serve.with_prompt(config(room), str(path), made=built)
+
+
+def test_a_tuned_model_is_named_as_a_prompt(room, made, tmp_path):
+  built = made[0]
+  bigger = jax.tree.map(lambda x: x + 1, built.loaded.params)
+  path = tmp_path / 'all.safetensors'
+  prompt.write(path, {'model': bigger}, {'method': {'name': 'model_tuning'}})
+  again, tuned, frozen = serve.with_prompt(config(room), str(path), made=built)
+  assert not jax.tree.leaves(frozen) and again.tuned_model.method.front == 0
+  assert tree.checksum(tuned) == tree.checksum({'model': bigger})
+
+
+def test_another_models_tokenizer_is_refused(room, made, tmp_path):
+  """Its ids above the embedding's rows would be read as a prompt."""
+  folder = tmp_path / 'other'
+  folder.mkdir()
+  text = (room / 'model/tokenizer.json').read_text()
+  vocab = json.loads(text)
+  vocab['model']['vocab'] |= {f'more{i}': 26 + i for i in range(60)}
+  (folder / 'tokenizer.json').write_text(json.dumps(vocab))
+  c = config(room, tokenizer=str(folder))
+  with pytest.raises(UserError, match='has 86 pieces, but there are 61'):
+    parts.build(c)
+  vocab['model']['vocab'] = {'<pad>': 1, '</s>': 0, '<unk>': 2}
+  (folder / 'tokenizer.json').write_text(json.dumps(vocab))
+  with pytest.raises(UserError, match='ends with id 0 and pads with 1'):
+    parts.build(c)
+
+
+def test_bfloat16_weights_score_almost_as_float32(room, made):
+  rows = [{'inputs': 'the cat sat', 'targets': 'here'}]
+  half = serve.with_prompt(config(room, dtype='bfloat16'), str(room / 'p.npy'))
+  leaves = jax.tree.leaves(half[2])
+  assert {leaf.dtype for leaf in leaves} == {jnp.bfloat16.dtype}
+  (want,), (got,) = serve.score(*made, rows), serve.score(*half, rows)
+  assert got['log_prob'] == pytest.approx(want['log_prob'], abs=0.2)
+  assert got['log_prob'] != want['log_prob']
