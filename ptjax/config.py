@@ -109,8 +109,8 @@ def miniature(c: ConfigDict) -> ConfigDict:
   """The embedded model's own numbers; all else is as for a real one."""
   c.method.length = 20
   c.optimizer.schedule = 'linear'
-  c.train.steps, c.train.eval_every, c.train.save_every = 600, 150, 150
-  c.input_length, c.buckets = 128, (32, 48, 64, 128)
+  c.train.steps, c.train.eval_every, c.train.save_every = 400, 100, 100
+  c.input_length, c.buckets = 48, (32, 48)
   c.eval.split = 'test'  # chosen on dev, reported on test
   return c
 
@@ -173,7 +173,8 @@ def words(arg: str | None) -> dict[str, str]:
     key, equals, value = part.partition('=')
     if not equals:
       raise UserError(
-        f'--config=FILE:{arg}: {part!r} is not of the form key=value'
+        f'--config=FILE:{arg}: {part!r} is not of the form key=value; a value '
+        'with a comma in it is given by a flag, --config.KEY=VALUE'
       )
     out[key.strip()] = value.strip()
   return out

@@ -115,14 +115,18 @@ def write_predictions(
   """One JSON line an example: input, target, and each kind of answer."""
   path.parent.mkdir(parents=True, exist_ok=True)
   aside = path.with_name(f'.{path.name}.part')
-  with open(aside, 'w', encoding='utf-8') as file:
-    for i, example in enumerate(split.examples):
-      line = {
-        'idx': example.meta.get('idx', i),
-        'inputs': example.inputs,
-        'target': example.targets,
-        **{kind: texts[i] for kind, texts in answers.items()},
-      }
+  lines = [
+    {
+      'idx': example.meta.get('idx', i),
+      'inputs': example.inputs,
+      'target': example.targets,
+      **{kind: texts[i] for kind, texts in answers.items()},
+    }
+    for i, example in enumerate(split.examples)
+  ]
+  # Half of a surrogate pair is written as JSON's escape of it.
+  with open(aside, 'w', encoding='utf-8', errors='backslashreplace') as file:
+    for line in lines:
       file.write(json.dumps(line, ensure_ascii=False) + '\n')
   os.replace(aside, path)
 

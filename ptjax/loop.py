@@ -51,6 +51,11 @@ class TaskRun:
     self.train, self.dev = splits['train'], splits['dev']
     self.reported, self.test = splits[reported], splits.get('test')
     evaluate.check(self.config, task, self.reported)
+    # What names in the configuration stand for, which may change unseen.
+    self.origin = {
+      'model': parts.loaded.fingerprint,
+      'data': split.digest(self.train, self.dev),
+    }
     self.by = self.config.eval.by
     self.seconds = 0.0
 
@@ -93,7 +98,7 @@ class TaskRun:
         f'the checkpoint of {self.name} holds step {int(self.state.step)} and '
         f'data position {position["step"]}'
       )
-    for what, here in self._origin().items():
+    for what, here in self.origin.items():
       if position[what] != here:
         raise UserError(
           f'--workdir={self.workdir} holds a run of {self.name} on another '
@@ -248,12 +253,7 @@ class TaskRun:
 
   def _position(self, at: int, started: float) -> dict[str, Any]:
     spent = time.monotonic() - started if started else 0.0
-    return {'step': at, 'seconds': self.seconds + spent, **self._origin()}
-
-  def _origin(self) -> dict[str, str]:
-    """What a name in the configuration stood for: it may change unseen."""
-    data = split.digest(self.train, self.dev)
-    return {'model': self.parts.loaded.fingerprint, 'data': data}
+    return {'step': at, 'seconds': self.seconds + spent, **self.origin}
 
   def _save(self, at: int, started: float) -> None:
     self.checkpoints.save(at, self.state, self._position(at, started))

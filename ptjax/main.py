@@ -95,7 +95,7 @@ def _os_error(error: OSError) -> str:
 
 def _folder(mode: str) -> pathlib.Path:
   if _WORKDIR.value:
-    return pathlib.Path(_WORKDIR.value)
+    return pathlib.Path(_WORKDIR.value).expanduser()
   from ptjax import workdir
 
   name = pathlib.Path(
@@ -115,6 +115,9 @@ def _set_environment(config: Any) -> None:
   # Their notices about what is not installed are none of the user's business.
   os.environ.setdefault('TRANSFORMERS_NO_ADVISORY_WARNINGS', '1')
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  # A hub out of reach is told once, by us, not at each of its retries.
+  os.environ.setdefault('HF_HUB_VERBOSITY', 'error')
+  os.environ.setdefault('DATASETS_VERBOSITY', 'error')
   if config.deterministic:
     flags_ = os.environ.get('XLA_FLAGS', '')
     os.environ['XLA_FLAGS'] = (

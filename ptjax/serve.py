@@ -43,7 +43,7 @@ def run(
 @contextlib.contextmanager
 def _written(target: str) -> Iterator[IO[str]]:
   """A file that is there when it is whole; a link or device is written to."""
-  path = pathlib.Path(target)
+  path = pathlib.Path(target).expanduser()
   aside = path.with_name(f'.{path.name}.part')
   if path.is_symlink() or path.exists() and not path.is_file():
     aside = path
@@ -93,7 +93,9 @@ def read_rows(source: str, mode: str) -> Iterator[Row]:
   """The rows of a JSON-lines file, each held against what `mode` needs."""
   needs = ('inputs',) if mode == 'predict' else ('inputs', 'targets')
   try:
-    for number, row in enumerate(table.jsonl(pathlib.Path(source)), 1):
+    for number, row in enumerate(
+      table.jsonl(pathlib.Path(source).expanduser()), 1
+    ):
       for need in needs:
         if need not in row and f'{need[:-1]}_ids' not in row:
           raise UserError(

@@ -81,7 +81,7 @@ def _train(
       run_ = runs.pop(0)  # so that its state goes when it is done
       found[run_.name] = run_.run(stop)
       best, frozen = run_.state.best, run_.frozen
-      if run_.test:
+      if config.eval.submission:
         _submit(
           made,
           run_.task,

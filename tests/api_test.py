@@ -24,7 +24,7 @@ def trained(room):
   c.method.length, c.method.init = 3, 'uniform'
   c.train.steps, c.train.batch_size, c.tensorboard = 2, 4, False
   # A weight of the model beside the prompt: both train and come back.
-  tune = ('prompt/.*', 'model/.*final_norm.*')
+  tune = ('prompt/.*', 'model/.*/norm/scale')
   out = api.train(c, folder=str(room / 'run'), tune=tune)
   return c, out
 

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import sys
 import tempfile
 
 # Before jax starts: no accelerator, and enough threads for virtual devices.
@@ -15,6 +16,11 @@ os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '0')
 
 import pytest
+from absl import flags
+
+from ptjax import main
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def pytest_configure(config):
@@ -30,9 +36,6 @@ def pytest_collection_modifyitems(config, items):
   items[:] = [item for item in items if item not in long]
 
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-
-
 @pytest.fixture(scope='session')
 def shared() -> pathlib.Path:
   """The folder of other projects' data, beside the checkout."""
@@ -40,3 +43,25 @@ def shared() -> pathlib.Path:
   if not path.is_dir():
     pytest.skip("../shared, other projects' data, is not on this machine")
   return path
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+  """`main` in this process: (exit code, stdout, stderr)."""
+
+  def run_main(*argv: str) -> tuple[int, str, str]:
+    argv = ['ptjax', *argv]
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, 'argv', argv)  # where config_flags looks
+    flags.FLAGS.unparse_flags()
+    for name in list(flags.FLAGS):
+      if name.startswith('config.'):
+        delattr(flags.FLAGS, name)
+      elif name in ('mode', 'prompt', 'input', 'output', 'workdir'):
+        flags.FLAGS[name].value = ''
+    with pytest.raises(SystemExit) as code:
+      main._parse(argv)
+      main._main([])
+    return code.value.code, *capsys.readouterr()
+
+  return run_main

@@ -123,6 +123,34 @@ def test_a_non_finite_loss_keeps_the_last_good_state_for_good(parts):
   assert int(state.step) == 1 and not state.ok
 
 
+class Linear:
+  """The least that a step can train: logits that are its parameters."""
+
+  def logits(self, tuned, frozen, batch, *, rng=None):
+    del frozen, rng
+    return jnp.zeros((*batch['targets'].shape, 8)) + tuned['w']
+
+
+def test_an_update_that_is_not_finite_is_not_made():
+  """Loss and gradient are; what the next step would start from is not."""
+  batch = {
+    'targets': np.ones((2, 3), np.int32),
+    'target_mask': np.ones((2, 3), bool),
+  }
+  start_at = {'w': jnp.arange(8.0)}
+  for rate, made in ((3e38, False), (0.1, True)):
+    c = config_lib.default()
+    c.optimizer.lr = rate
+    tx = optim.make(c.optimizer, steps=10)
+    state = step.init_state(
+      jax.tree.map(jnp.copy, start_at), tx, rng=jax.random.key(2)
+    )
+    new, metrics = step.make_train_step(Linear(), tx)(state, {}, batch)
+    assert np.isfinite([metrics['loss'], metrics['grad_norm']]).all()
+    assert (bool(new.ok), int(new.step)) == (made, int(made))
+    assert (np.abs(new.tuned['w'] - start_at['w']).max() > 0) == made
+
+
 def test_dropout_repeats_by_step_and_differs_between_steps(parts):
   _, _, frozen, tx = parts
   config = dataclasses.replace(tiny.CONFIG, dropout_rate=0.5)

@@ -94,3 +94,23 @@ def data_folder(folder: pathlib.Path, *, rows: int = 24) -> pathlib.Path:
         lines.append(json.dumps({**texts, **label, 'idx': idx}))
       (folder / task / f'{split}.jsonl').write_text('\n'.join(lines) + '\n')
   return folder
+
+
+def words(room: pathlib.Path, **changes) -> str:
+  """What follows `--config=configs/superglue.py:` of a short run."""
+  settings = {
+    'model': room / 'model',
+    'data': room / 'data',
+    'task': 'cb+rte',
+    'method.length': 5,
+    'method.init': 'uniform',
+    'train.steps': 12,
+    'train.batch_size': 8,
+    'train.eval_every': 4,
+    'train.save_every': 2,
+    'train.log_every': 1,
+    'train.dropout': 0.1,
+    'eval.submission': True,
+    **changes,
+  }
+  return ','.join(f'{key}={value}' for key, value in settings.items())

@@ -74,7 +74,9 @@ def superglue(source: str, task: str, split: str) -> list[Row]:
   if source == 'hub' or source.startswith('hub:'):
     name = source[len('hub:') :] or SUPERGLUE_HUB
     return hub.rows(name, config=task, split=split)
-  return list(table.jsonl(_file(pathlib.Path(source), task, split)))
+  return list(
+    table.jsonl(_file(pathlib.Path(source).expanduser(), task, split))
+  )
 
 
 def read(source: str) -> list[Row]:
@@ -87,7 +89,7 @@ def read(source: str) -> list[Row]:
     UserError: with what there is instead.
   """
   if not source.startswith('hub:'):
-    return table.read(pathlib.Path(source))
+    return table.read(pathlib.Path(source).expanduser())
   parts = source.split(':')[1:]
   if len(parts) not in (2, 3) or not all(parts):
     raise UserError(

@@ -64,7 +64,7 @@ def read(name: str, *, task: str = '') -> tuple[Any, dict[str, Any]]:
 
 def find(name: str, *, task: str = '') -> pathlib.Path:
   """What `read` reads, without reading it."""
-  path = pathlib.Path(name)
+  path = pathlib.Path(name).expanduser()
   if not path.exists():
     raise UserError(
       f'prompt {name!r}: no such file or folder; give a prompt file, or the '
