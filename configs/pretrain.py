@@ -1,0 +1,66 @@
+"""Makes a model like the embedded miniature: a T5 of 0.9 M parameters.
+
+Span corruption, then prefix-LM adaptation (Lester et al. 2021, §3.1). The
+embedded one took about 20 minutes on two shared CPU cores, in several sittings
+while the shares of the wide phase were being found; this is their sum.
+Command: python -m ptjax.main --config=configs/pretrain.py --workdir=DIR
+"""
+
+from ml_collections import ConfigDict
+
+from ptjax import config as base
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+  c = base.default().unlock()
+  c.mode = 'pretrain'
+  c.pretrain = ConfigDict()
+
+  c.pretrain.model = ConfigDict()
+  c.pretrain.model.d_model = 128
+  c.pretrain.model.d_kv = 32
+  c.pretrain.model.d_ff = 256
+  c.pretrain.model.num_layers = 3
+  c.pretrain.model.num_decoder_layers = 1
+  c.pretrain.model.num_heads = 4
+
+  c.pretrain.lengths = (20, 28, 36, 44, 52)  # pieces; what is longer is dropped
+  c.pretrain.chunk = 16_000  # documents generated at a time
+  c.pretrain.held_out = 1500  # documents that the gates are measured on
+  c.pretrain.eval_every = 250  # steps
+  c.pretrain.lr = 4e-4  # AdamW's, at its highest
+  c.pretrain.warmup = 100  # steps, of each phase
+  c.pretrain.weight_decay = 0.01  # times the rate
+  c.pretrain.clip = 1.0  # gradient norm
+
+  c.pretrain.begin = ''  # a model's folder to go on from; '' = from noise
+
+  # A phase ends when each kind of held-out document in `gates` is continued
+  # rightly so often, between `least` and `most` steps.
+  c.pretrain.order = ('spans', 'first', 'narrow', 'wide', 'cool')
+  c.pretrain.phases = ConfigDict()
+  c.pretrain.phases.spans = _phase(200, 200, batch_size=32)
+  c.pretrain.phases.first = _phase(
+    250, 4000, batch_size=32, judged=0.9, question=0.9
+  )
+  c.pretrain.phases.narrow = _phase(
+    250, 6000, batch_size=32, verification=0.9, judged=0.9, question=0.9
+  )
+  c.pretrain.phases.wide = _phase(
+    1000,
+    12_000,
+    batch_size=32,
+    verification=0.95,
+    consequence=0.95,
+    pronouns=0.95,
+  )
+  c.pretrain.phases.cool = _phase(800, 800, batch_size=32)
+  return base.apply_words(c, arg).lock()
+
+
+def _phase(
+  least: int, most: int, *, batch_size: int = 64, **gates: float
+) -> ConfigDict:
+  return ConfigDict(
+    {'least': least, 'most': most, 'batch_size': batch_size, 'gates': gates}
+  )

@@ -1,0 +1,66 @@
+"""The embedded tokenizer and the size of what is embedded."""
+
+import itertools
+import pathlib
+
+import pytest
+
+import ptjax.miniature
+from ptjax.miniature import corpus, vocabulary
+
+FOLDER = pathlib.Path(ptjax.miniature.__file__).parent / 't5'
+TEXTS = (
+  'Anna is in the garden. She met *he* there, didn’t she?',
+  'emoji 😀👩‍🚀, 漢字, naïve café',
+  'two  spaces\tand a tab\nand a new line',
+  'hypothesis: x<br>y premise: {"a": [1, 2.5]}',
+  'unseenword Annabel catalogue',
+)
+
+
+@pytest.fixture(scope='module')
+def tokenizer():
+  import tokenizers
+
+  return tokenizers.Tokenizer.from_file(str(FOLDER / 'tokenizer.json'))
+
+
+@pytest.mark.parametrize('text', TEXTS)
+def test_any_text_comes_back(tokenizer, text):
+  ids = tokenizer.encode(text).ids
+  assert tokenizer.decode(ids) == text
+  assert tokenizer.token_to_id('<unk>') not in ids
+
+
+def test_transformers_reads_it():
+  transformers = pytest.importorskip('transformers')
+  tokenizer = transformers.AutoTokenizer.from_pretrained(FOLDER)
+  special = (tokenizer.pad_token_id, tokenizer.eos_token_id)
+  assert (*special, tokenizer.unk_token_id) == (0, 1, 2)
+  for text in TEXTS:
+    ids = tokenizer(text, add_special_tokens=False).input_ids
+    assert tokenizer.decode(ids) == text
+
+
+@pytest.mark.parametrize('label', vocabulary.LABELS)
+def test_a_label_is_one_piece(tokenizer, label):
+  assert len(tokenizer.encode(label).ids) == 1
+
+
+def test_prose_needs_no_bytes(tokenizer):
+  for phase in corpus.SHARES:
+    made = corpus.documents('words', phase=phase)
+    for _, text, end in itertools.islice(made, 500):
+      for piece in tokenizer.encode(f'{text} {end}').tokens:
+        assert not piece.startswith('<0x'), text
+
+
+def test_it_is_built_again_the_same(tokenizer):
+  assert vocabulary.build().to_str() == tokenizer.to_str()
+
+
+def test_what_is_embedded_is_small():
+  files = [path for path in FOLDER.rglob('*') if path.is_file()]
+  assert sum(path.stat().st_size for path in files) <= 8 * 2**20
+  names = {path.name for path in files}
+  assert {'config.json', 'model.safetensors', 'tokenizer.json'} <= names
