@@ -109,7 +109,7 @@ def miniature(c: ConfigDict) -> ConfigDict:
   """The embedded model's own numbers; all else is as for a real one."""
   c.method.length = 20
   c.optimizer.schedule = 'linear'
-  c.train.steps, c.train.eval_every, c.train.save_every = 400, 100, 100
+  c.train.steps, c.train.eval_every, c.train.save_every = 200, 50, 50
   c.input_length, c.buckets = 48, (32, 48)
   c.eval.split = 'test'  # chosen on dev, reported on test
   return c
