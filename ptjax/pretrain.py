@@ -1,8 +1,8 @@
 """How the embedded miniature was made: the whole of its pretraining.
 
-Owns the curriculum: span corruption first, then continuing texts (the
-prefix-LM adaptation of the prompt tuning paper), narrow before wide, each
-phase until its gate opens. Knows nothing of tasks, prompts or methods.
+Owns the curriculum: texts to be continued (the prefix-LM objective of the
+prompt tuning paper), narrow before wide, each phase until its gate opens; or
+span corruption, where the config puts it. Knows no task, prompt or method.
 """
 
 import itertools

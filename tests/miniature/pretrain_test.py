@@ -1,4 +1,4 @@
-"""The pretraining story runs, and its first step is T5's span corruption."""
+"""The pretraining story runs, and its span corruption loses nothing."""
 
 import importlib.util
 import pathlib
