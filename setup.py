@@ -37,6 +37,5 @@ setuptools.setup(
   extras_require={
     'test': ['pytest>=8', 'pytest-xdist>=3', 'ruff>=0.14'],
     'wandb': ['wandb>=0.20'],
-    'plots': ['matplotlib>=3.9'],
   },
 )

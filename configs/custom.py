@@ -1,4 +1,4 @@
-"""Your own task, without code: a file or hub data set, a template, labels.
+r"""Your own task, without code: a file or hub data set, a template, labels.
 
   python -m ptjax.main --config=configs/custom.py:model=FOLDER \
     --config.custom.train=train.csv --config.custom.dev=dev.csv \

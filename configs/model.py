@@ -1,6 +1,6 @@
-"""Any frozen model, with or without a prompt, without a task.
+r"""Any frozen model, with or without a prompt, without a task.
 
-  python -m ptjax.main --config=configs/model.py:model=FOLDER --mode=predict \\
+  python -m ptjax.main --config=configs/model.py:model=FOLDER --mode=predict \
     --input=rows.jsonl --output=answers.jsonl [--prompt=FILE_OR_RUN]
 
 Rows have `inputs` (predict) or `inputs` and `targets` (score), or ids as

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
@@ -34,7 +33,7 @@ class Checkpoints:
     """The step of the newest whole checkpoint."""
     return self._manager.latest_step()
 
-  def save(self, step: int, state: Any, position: dict[str, int]) -> None:
+  def save(self, step: int, state: Any, position: dict[str, Any]) -> None:
     """Starts writing; returns when the arrays are copied from the device."""
     if step in self._manager.all_steps():
       return
@@ -81,10 +80,6 @@ class Checkpoints:
       said = str(error).strip().split('\n')[0][:300]
       raise OSError(
         f'{self._folder}: a checkpoint could not be written ({said}); the '
-        'last whole one is kept, and the same command goes on from it'
+        'last whole one is kept; the same command in the same --workdir goes '
+        'on from it'
       ) from error
-
-
-def to_host(tree: Any) -> Any:
-  """Numpy copies, for the files a user takes away."""
-  return jax.tree.map(np.asarray, tree)

@@ -1,7 +1,7 @@
 """One task, one state -> answers, scores and a predictions file.
 
-The only place that sees arrays and text together on the way out. Knows no
-model and no method.
+Where arrays become text again and meet a task (`serve` does it for bare rows).
+Knows no model and no method.
 """
 
 import json

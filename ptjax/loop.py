@@ -194,7 +194,7 @@ class TaskRun:
           self.checkpoints.wait()
           raise Stopped(
             f'{self.name}: stopped by {asked} at step {step_now}, saved; '
-            'the same command goes on from there'
+            f'the same command with --workdir={self.workdir} goes on from there'
           )
 
   def _note(self, bar: Any, at: int, metrics: dict[str, jax.Array]) -> None:

@@ -1,6 +1,6 @@
 """What a person reads: the health of a run, its table; and results.json.
 
-Owns words and layout. Computes no score.
+Owns words and layout. Computes no score but the mean over tasks.
 """
 
 import math

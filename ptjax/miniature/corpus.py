@@ -2,8 +2,9 @@
 
 Owns the kinds of document, their mixture and how it widens. A document is a
 text and its continuation; no document has a task's format, and no passage of
-one is a task's. Label words are said only as verdicts, in sentences that ask
-for one. Knows no ids.
+one is a task's. Label words are said only as verdicts, to sentences that ask
+for one; but choice1 and choice2, names of fields too, are also met in asides.
+Knows no ids.
 """
 
 import random

@@ -1,4 +1,4 @@
-"""Host memory while a model loads, against the bound in BUILD.md.
+"""Host memory while a model loads; run by hand, for the figure in BUILD.md.
 
   python -m tests.weights.memory [bfloat16]
 
