@@ -15,10 +15,20 @@ from ptjax import train as train_lib
 from ptjax.config import UserError
 
 
+def _refuse_late(config: ConfigDict) -> None:
+  """jax reads its flags once, before this file could set them."""
+  if config.deterministic:
+    raise UserError(
+      'deterministic=True works from the command line only; from Python set '
+      'XLA_FLAGS=--xla_gpu_deterministic_ops=true before jax is imported'
+    )
+
+
 class Model:
   """A frozen model, with a prompt or without; see `load`."""
 
   def __init__(self, config: ConfigDict, prompt: str):
+    _refuse_late(config)
     self.config = config
     self.parts, self.tuned, self.frozen = serve.with_prompt(config, prompt)
 
@@ -56,6 +66,7 @@ def train(
     if settings.get('model', config.model) == 'miniature':
       config_lib.miniature(config)
   config = _set(config.copy_and_resolve_references(), settings)
+  _refuse_late(config)
   path = pathlib.Path(folder) if folder else None
   path = path or workdir.fresh('train', root=pathlib.Path('runs'))
   return train_lib.run(config, path)

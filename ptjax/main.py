@@ -53,6 +53,7 @@ def _run(config: Any) -> int:
   from ptjax import loop, serve, train
 
   mode = one_of('--mode', _MODE.value or config.mode, MODES)
+  _check_flags(mode, config)
   try:
     if mode in ('predict', 'score'):
       serve.run(
@@ -63,11 +64,6 @@ def _run(config: Any) -> int:
         prompt=_PROMPT.value,
       )
       return 0
-    if mode == 'train' and _PROMPT.value:
-      raise UserError(
-        '--prompt is for the other modes; a run starts from a prompt by '
-        'method.init=file and method.file=FILE'
-      )
     if mode != 'pretrain':
       train.check(config)
     folder = _folder(mode)
@@ -84,6 +80,29 @@ def _run(config: Any) -> int:
   except OSError as error:
     return _say(_os_error(error), 1)
   return 0
+
+
+def _check_flags(mode: str, config: Any) -> None:
+  """A flag that this mode does not read is a misunderstanding."""
+  if mode == 'pretrain' and 'pretrain' not in config:
+    raise UserError('--mode=pretrain needs --config=configs/pretrain.py')
+  if mode == 'train' and _PROMPT.value:
+    raise UserError(
+      '--prompt is for the other modes; a run starts from a prompt by '
+      'method.init=file and method.file=FILE'
+    )
+  rows = mode in ('predict', 'score')
+  read = (
+    (_INPUT, rows),
+    (_OUTPUT, rows),
+    (_WORKDIR, not rows),
+    (_PROMPT, mode != 'pretrain'),
+  )
+  for flag, reads in read:
+    if flag.value and not reads:
+      raise UserError(
+        f'--{flag.name} does nothing in --mode={mode}; leave it out'
+      )
 
 
 def _os_error(error: OSError) -> str:

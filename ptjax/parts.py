@@ -133,9 +133,22 @@ def build(config: ConfigDict) -> Parts:
       loaded.config, dropout_rate=config.train.dropout
     ),
   )
-  pieces = tokenizer.load(config.tokenizer or loaded.folder)
+  pieces = _pieces(config, loaded)
   _check_fit(pieces, loaded)
   return Parts(config, loaded, pieces, TunedModel(model, method))
+
+
+def _pieces(config: ConfigDict, loaded: load.Loaded) -> tokenizer.Tokenizer:
+  """The named tokenizer or the model's own; a T5X checkpoint has none."""
+  try:
+    return tokenizer.load(config.tokenizer or loaded.folder)
+  except UserError as error:
+    if config.tokenizer:
+      raise
+    ids = loaded.config
+    return tokenizer.missing(
+      error, eos_id=ids.eos_id, pad_id=ids.pad_id, vocab_size=ids.vocab_size
+    )
 
 
 def _check_fit(pieces: tokenizer.Tokenizer, loaded: load.Loaded) -> None:
@@ -195,6 +208,7 @@ def check(config: ConfigDict) -> None:
   _check_start(config.method)
   if not 0 <= train.dropout < 1:
     raise UserError(f'train.dropout={train.dropout} must be in [0, 1)')
+  one_of('optimizer.name', config.optimizer.name, optim.NAMES)
   optim.schedule(config.optimizer, steps=train.steps)
   sampler(config)
 

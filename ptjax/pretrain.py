@@ -18,6 +18,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
+from ptjax.config import UserError, one_of
 from ptjax.miniature import corpus, vocabulary
 from ptjax.models.t5 import T5, T5Config
 from ptjax.weights import load, save
@@ -32,7 +33,14 @@ Batch = dict[str, np.ndarray]
 
 def run(config: ConfigDict, workdir: str | pathlib.Path) -> None:
   """Pretrains a model and leaves it in workdir/model."""
+  for phase in config.pretrain.order:
+    one_of('pretrain.order', phase, tuple(config.pretrain.phases))
   folder = pathlib.Path(workdir) / 'model'
+  if (folder / 'model.safetensors').exists():
+    raise UserError(
+      f'{folder} holds a model already; name another --workdir, and that '
+      'folder as pretrain.begin to go on from it'
+    )
   tokenizer = vocabulary.save(folder)
   sizes = T5Config(
     vocab_size=tokenizer.get_vocab_size(), **config.pretrain.model.to_dict()

@@ -114,7 +114,7 @@ def rows(found: dict[str, Any]) -> list[list[str]]:
     out.append(
       [
         name,
-        _metrics(task['metrics']),
+        f'{_metrics(task["metrics"])} ({task["split"]})',
         _metrics(other, names=False),
         f'{task["invalid"]:.1f}',
         str(task['examples']),

@@ -4,6 +4,7 @@ Owns which tasks are done. How one is trained stands in `loop`.
 """
 
 import pathlib
+import time
 from typing import Any
 
 from ptjax import config as config_lib
@@ -44,6 +45,7 @@ def run(config: Any, folder: pathlib.Path) -> dict[str, Any]:
       log.say(f'{folder} is finished; here is what it left')
     out = workdir.read_json(folder / 'results.json')
     log.say(writer.table(report.rows(out)))
+    log.say('each prompt is the one that was best on dev')
     log.say(f'{folder}: results.json, predictions/, prompts/, metrics.jsonl')
   return out
 
@@ -71,7 +73,7 @@ def _train(
   found: dict[str, Any],
   log: writer.Writer,
 ) -> None:
-  log.say(f'loading {config.model}')
+  log.say(f'{folder}: loading {config.model}')
   made = parts.build(config)
   workdir.hold_model(folder, made.loaded.fingerprint)
   # All data first: a misnamed column of the last task shows at once.
@@ -107,7 +109,7 @@ def evaluate_only(
     workdir.claim(folder, flat),
     writer.Writer(folder, tensorboard=False) as log,
   ):
-    log.say(f'loading {config.model}')
+    log.say(f'{folder}: loading {config.model}')
     made, *_ = serve.with_prompt(config, '')
     data = [(task, _evaluated(made, task)) for task in tasks]
     found = {}
@@ -116,12 +118,20 @@ def evaluate_only(
       made, tuned, frozen = serve.with_prompt(
         config, prompt, task=name, made=made
       )
-      reported = splits[split.reported(config)]
+      record = prompt_lib.read(prompt, task=name)[1] if prompt else {}
+      began = time.monotonic()
       found[name] = evaluate.final(
-        made, task, tuned, frozen, reported, folder=folder, step=None
+        made,
+        task,
+        tuned,
+        frozen,
+        splits[split.reported(config)],
+        folder=folder,
+        step=record.get('step'),
       )
-      if not prompt:
-        del found[name]['selected_on']  # nothing was
+      found[name]['seconds'] = round(time.monotonic() - began, 1)
+      if 'dev_score' not in record:
+        del found[name]['selected_on']  # nobody knows how it was
       if config.eval.submission:
         _submit(
           made,

@@ -39,9 +39,12 @@ def rows(tmp_path):
     ('', ['--config.remat=maybe'], "remat='maybe' must be of the type"),
     ('', ['--mode=trian'], "did you mean 'train'"),
     ('', ['--wrkdir=x'], "did you mean 'workdir'"),
-    ('', ['--mode=score'], '--mode=score needs --input=FILE.jsonl'),
+    ('', ['--mode=score'], '--workdir does nothing in --mode=score'),
     ('', ['--prompt=x'], '--prompt is for the other modes'),
+    ('', ['--input=x'], '--input does nothing in --mode=train'),
+    ('', ['--mode=pretrain'], 'needs --config=configs/pretrain.py'),
     ('', ['extra'], "'extra' is no flag"),
+    ('optimizer.name=adafacter', [], "did you mean 'adafactor'"),
     ('train.batch_size=0', [], 'train.batch_size=0 must be at least 1'),
     ('train.patience=-1', [], 'train.patience=-1 must be at least 0'),
     ('eval.untuned=-1', [], 'eval.untuned=-1 must be at least 0'),
@@ -171,3 +174,8 @@ def test_a_path_that_cannot_be_written_is_told_first(room, rows, call):
     f'--config={SUPERGLUE}:{tiny.words(room)}', f'--workdir={rows / "w"}'
   )
   assert code == 2 and 'cannot be written' in said
+
+
+def test_score_says_what_it_reads(call):
+  code, _, said = call('--config=configs/model.py', '--mode=score')
+  assert code == 2 and '--mode=score needs --input=FILE.jsonl' in said

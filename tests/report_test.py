@@ -86,7 +86,7 @@ def test_the_table_has_a_line_a_task_and_one_for_all():
   found = results({'cb': entry(), 'rte': entry()})
   rows = report.rows(found)
   assert [row[0] for row in rows] == ['task', 'cb', 'rte', 'all']
-  assert rows[1][1] == 'mean_3class_f1 40.0, accuracy 60.0'
+  assert rows[1][1] == 'mean_3class_f1 40.0, accuracy 60.0 (dev)'
   assert rows[1][2] == '70.0' and rows[3][1] == 'score 50.0'
   assert len(report.rows(results({'cb': entry()}))) == 2
   assert {len(row) for row in rows} == {7}

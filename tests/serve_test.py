@@ -1,6 +1,7 @@
 """Rows in, rows out; what is refused; prompts that fit and that do not."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -213,3 +214,35 @@ def test_another_models_tokenizer_is_refused(room, made, tmp_path):
   (folder / 'tokenizer.json').write_text(json.dumps(vocab))
   with pytest.raises(UserError, match='ends with id 0 and pads with 1'):
     parts.build(c)
+
+
+def test_a_t5x_checkpoint_scores_ids_as_t5x_does(shared, tmp_path, call):
+  """It has no tokenizer and needs none for ids; text is told so."""
+  tiny_ = shared / 'acceptance' / 't5x_tiny'
+  golden = np.load(tiny_ / 'golden.npz')
+  folder = tmp_path / 't5x'
+  shutil.copytree(tiny_ / 'checkpoint_3', folder)
+  (folder / 'config.json').write_text('{"relative_attention_max_distance": 8}')
+  prompt = tmp_path / 'prompt.npy'
+  np.save(prompt, np.load(tiny_ / 'prompt_5x256.npy')[:, :4].astype('float32'))
+  rows = [
+    {'input_ids': [i for i in ei if i], 'target_ids': [t for t in ti if t]}
+    for ei, ti in zip(golden['ei'].tolist(), golden['ti'].tolist())
+  ]
+  source, target = tmp_path / 'rows.jsonl', tmp_path / 'out.jsonl'
+  source.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  asked = [
+    f'--config=configs/model.py:model={folder}',
+    *('--mode=score', f'--input={source}', f'--output={target}'),
+  ]
+  for flags, want in (
+    ([], (-19.378336, -64.885193)),
+    ([f'--prompt={prompt}'], (-19.545769, -62.202065)),
+  ):
+    code, _, said = call(*asked, *flags)
+    assert code == 0, said
+    got = [json.loads(x)['log_prob'] for x in target.read_text().splitlines()]
+    assert got == pytest.approx(want, rel=1e-5)
+  source.write_text('{"inputs": "text", "targets": "text"}\n')
+  code, _, said = call(*asked)
+  assert code == 2 and 'holds no tokenizer' in said

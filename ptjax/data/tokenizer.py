@@ -77,6 +77,28 @@ class Tokenizer:
     return self.backend.decode(kept).strip()
 
 
+def missing(
+  why: UserError, *, eos_id: int, pad_id: int, vocab_size: int
+) -> Tokenizer:
+  """For a model that has none: rows of ids pass, text is told `why`."""
+  return Tokenizer(_Missing(why, vocab_size), eos_id, pad_id, vocab_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Missing:
+  why: UserError
+  size: int
+
+  def encode(self, texts: list[str]) -> list[list[int]]:
+    raise self.why
+
+  def decode(self, ids: list[int]) -> str:
+    raise self.why
+
+  def id_of(self, piece: str) -> int | None:
+    raise self.why
+
+
 def load(name: str | os.PathLike) -> Tokenizer:
   """The tokenizer of a local folder or of a repository on the hub.
 

@@ -68,7 +68,7 @@ def _header(path: pathlib.Path) -> tuple[dict[str, Any], int]:
     try:
       entries = json.loads(file.read(length))
       entries.pop('__metadata__', None)
-      ends = [entry['data_offsets'][1] for entry in entries.values()]
+      ends = [_whole(entry) for entry in entries.values()]
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
       raise UserError(
         f'{path}: its header is not that of a safetensors file; fetch it again.'
@@ -80,6 +80,14 @@ def _header(path: pathlib.Path) -> tuple[dict[str, Any], int]:
       'fetch it again.'
     )
   return entries, begin
+
+
+def _whole(entry: dict[str, Any]) -> int:
+  """Where an entry ends; ValueError or KeyError if something is missing."""
+  first, last = entry['data_offsets']
+  if not 0 <= first <= last or entry['dtype'] is None or entry['shape'] is None:
+    raise ValueError(entry)
+  return last
 
 
 class Folder:

@@ -1,0 +1,43 @@
+"""The embedded model itself: what it knows, and that a prompt brings it out."""
+
+import jax
+import pytest
+
+from ptjax import config as config_lib
+from ptjax import evaluate, parts, step
+from ptjax.data import split
+
+
+@pytest.fixture(scope='module')
+def run():
+  c = config_lib.miniature(config_lib.default())
+  c.task, c.buckets = 'rte', (48,)
+  (task,) = split.tasks(c)
+  made = parts.build(c)
+  splits = split.load(c, task, ['train', 'dev'], made.tokenizer)
+  tuned, frozen = made.init(labels=task.init_words, seed=0)
+  return made, task, splits, tuned, frozen
+
+
+def score(run, tuned, by, *, prompted) -> float:
+  made, task, splits, _, frozen = run
+  few = splits['dev'].head(128)
+  answers = evaluate.answer(made, tuned, frozen, few, by=by, prompted=prompted)
+  return evaluate.scores(task, answers, few)['score']
+
+
+def test_it_judges_claims_but_does_not_know_the_format(run):
+  """The skill is in the frozen weights; a damaged file would lose it."""
+  tuned = run[3]
+  assert score(run, tuned, 'rank', prompted=False) > 85
+  assert score(run, tuned, 'generate', prompted=False) < 20
+
+
+def test_forty_steps_of_a_prompt_bring_it_out(run):
+  """Twenty vectors, the weights frozen: from no label to nearly all right."""
+  made, _, splits, tuned, frozen = run
+  state = step.init_state(tuned, made.tx, rng=jax.random.key(0))
+  batches = splits['train'].train_batches(batch_size=32, seed=0, start_step=0)
+  for _, batch in zip(range(40), batches):
+    state, _ = made.train_step(state, frozen, batch)
+  assert score(run, state.tuned, 'generate', prompted=True) > 85
