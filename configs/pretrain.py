@@ -1,7 +1,7 @@
 """Makes a model like the embedded miniature: a T5 of 0.9 M parameters.
 
 Continuing texts throughout, the prefix-LM objective of Lester et al. (2021,
-§3.1). The embedded model took about 20 minutes on two shared CPU cores, in
+§3.1). The embedded model took about 25 minutes on two shared CPU cores, in
 several sittings while the shares of the wide phase were being found; this is
 their sum. It did without span corruption: in the one trial where that phase
 ('spans') came first, the gate of the next was still shut after 2,400 steps,
@@ -42,27 +42,24 @@ def get_config(arg: str | None = None) -> ConfigDict:
   # rightly so often, between `least` and `most` steps.
   c.pretrain.order = ('first', 'narrow', 'wide', 'cool')
   c.pretrain.phases = ConfigDict()
-  c.pretrain.phases.spans = _phase(200, 200, batch_size=32)
-  c.pretrain.phases.first = _phase(
-    250, 4000, batch_size=32, judged=0.9, question=0.9
-  )
+  c.pretrain.phases.spans = _phase(200, 200)
+  c.pretrain.phases.first = _phase(250, 4000, judged=0.9, question=0.9)
   c.pretrain.phases.narrow = _phase(
-    250, 6000, batch_size=32, verification=0.9, judged=0.9, question=0.9
+    250, 6000, verification=0.9, judged=0.9, question=0.9
   )
   c.pretrain.phases.wide = _phase(
     1000,
     12_000,
-    batch_size=32,
     verification=0.95,
     consequence=0.95,
     pronouns=0.95,
   )
-  c.pretrain.phases.cool = _phase(800, 800, batch_size=32)
+  c.pretrain.phases.cool = _phase(800, 800)
   return base.apply_words(c, arg).lock()
 
 
 def _phase(
-  least: int, most: int, *, batch_size: int = 64, **gates: float
+  least: int, most: int, *, batch_size: int = 32, **gates: float
 ) -> ConfigDict:
   return ConfigDict(
     {'least': least, 'most': most, 'batch_size': batch_size, 'gates': gates}

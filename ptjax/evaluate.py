@@ -10,7 +10,6 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from ptjax import report
@@ -43,8 +42,7 @@ def answer(
   batches = split.eval_batches(
     batch_size=config.eval.batch_size, with_choices=by == 'rank'
   )
-  rng = jax.random.key(config.seed)
-  for count, batch in enumerate(batches):
+  for batch in batches:
     batch['prompted'] = np.full(len(batch['index']), prompted)
     if by == 'rank':
       sums, lengths = parts.choices(tuned, frozen, batch)
@@ -58,13 +56,7 @@ def answer(
       )
     else:
       chosen = np.asarray(
-        parts.greedy(
-          tuned,
-          frozen,
-          batch,
-          jax.random.fold_in(rng, count),
-          max_length=split.target_length,
-        )
+        parts.greedy(tuned, frozen, batch, None, max_length=split.target_length)
       )
     for index, found in zip(batch['index'], chosen):
       if index < 0:
