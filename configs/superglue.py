@@ -7,10 +7,13 @@ chip-hours a prompt (paper, appendix A), 90.5 on average over tasks (Table 3).
 
   python -m ptjax.main --config=configs/superglue.py
   python -m ptjax.main --config=configs/superglue.py:task=boolq
+  python -m ptjax.main --config=configs/superglue.py:task=boolq,members=5
   python -m ptjax.main --config=configs/superglue.py:model=FOLDER,data=FOLDER
   python -m ptjax.main --config=configs/superglue.py:model=google/t5-xl-lm-adapt
 
-The words `preset=t5x` take T5X's effective optimizer instead of the paper's.
+The word `members=5` trains five prompts of each task side by side and prints
+the paper's Table 3: their average, the best, and their majority vote. The word
+`preset=t5x` takes T5X's effective optimizer instead of the paper's.
 """
 
 from ptjax import config as config_lib
@@ -26,6 +29,8 @@ def get_config(arg: str | None = None):
   else:
     c.data = 'hub'
   config_lib.preset(c, words.pop('preset', 'paper'))
+  if 'members' in words:
+    words['population.seeds'] = words.pop('members')
   for key, text in words.items():
     config_lib.assign(c, key, text)
   return c

@@ -13,6 +13,7 @@ from ptjax import config as config_lib
 from ptjax import serve, workdir
 from ptjax import train as train_lib
 from ptjax.config import UserError
+from ptjax.export import names
 
 
 def _refuse_late(config: ConfigDict) -> None:
@@ -25,12 +26,12 @@ def _refuse_late(config: ConfigDict) -> None:
 
 
 class Model:
-  """A frozen model, with a prompt or without; see `load`."""
+  """A frozen model, with prompts or without; see `load`."""
 
   def __init__(self, config: ConfigDict, prompt: str):
     _refuse_late(config)
     self.config = config
-    self.parts, self.tuned, self.frozen = serve.with_prompt(config, prompt)
+    self.server = serve.Server(config, names.find(prompt) if prompt else [])
 
 
 def load(
@@ -40,13 +41,15 @@ def load(
 
   Args:
     name: 'miniature', a folder, a hub name or a T5X checkpoint.
-    prompt: a prompt file or the folder of a run; '' for the model alone.
+    prompt: a prompt file, a bank or the folder of a run, or several joined
+      by commas; '' for the model alone.
     **settings: keys of the configuration, such as dtype='bfloat16'.
 
   Raises:
     UserError: with the way out.
   """
-  return Model(_config(model=name, **settings), prompt)
+  settings = {'model': name, **settings}
+  return Model(config_lib.update(config_lib.default(), settings), prompt)
 
 
 def train(
@@ -65,53 +68,56 @@ def train(
     config = config_lib.default()
     if settings.get('model', config.model) == 'miniature':
       config_lib.miniature(config)
-  config = _set(config.copy_and_resolve_references(), settings)
+  config = config_lib.update(config.copy_and_resolve_references(), settings)
   _refuse_late(config)
   path = pathlib.Path(folder) if folder else None
   path = path or workdir.fresh('train', root=pathlib.Path('runs'))
   return train_lib.run(config, path)
 
 
-def generate(model: Model, inputs: Sequence[str]) -> list[str]:
-  """The model's answer to each input; sampled if its temperature says so."""
+def generate(
+  model: Model, inputs: Sequence[str], *, prompts: Sequence[str] = ()
+) -> list[str]:
+  """The model's answer to each input; sampled if its temperature says so.
+
+  Args:
+    prompts: for each input the name of its prompt, or '' for none, where the
+      model was loaded with several.
+  """
   rows = [{'inputs': text} for text in _many('inputs', inputs)]
-  answers = serve.predict(model.parts, model.tuned, model.frozen, rows)
+  answers = model.server.predict(_named(rows, prompts))
   return [answer['prediction'] for answer in answers]
 
 
 def score(
-  model: Model, inputs: Sequence[str], targets: Sequence[str]
+  model: Model,
+  inputs: Sequence[str],
+  targets: Sequence[str],
+  *,
+  prompts: Sequence[str] = (),
 ) -> list[float]:
-  """Log-probability of each target and EOS, in nats."""
+  """Log-probability of each target and EOS, in nats; `prompts` as above."""
   inputs, targets = _many('inputs', inputs), _many('targets', targets)
   if len(inputs) != len(targets):
     raise UserError(
       f'{len(inputs)} inputs and {len(targets)} targets must be equally many'
     )
   rows = [{'inputs': i, 'targets': t} for i, t in zip(inputs, targets)]
-  answers = serve.score(model.parts, model.tuned, model.frozen, rows)
+  answers = model.server.score(_named(rows, prompts))
   return [answer['log_prob'] for answer in answers]
+
+
+def _named(rows: list[serve.Row], prompts: Sequence[str]) -> list[serve.Row]:
+  if not prompts:
+    return rows
+  if len(_many('prompts', prompts)) != len(rows):
+    raise UserError(
+      f'{len(rows)} inputs and {len(prompts)} prompts must be equally many'
+    )
+  return [{**row, 'prompt': name} for row, name in zip(rows, prompts)]
 
 
 def _many(name: str, texts: Sequence[str]) -> list[str]:
   if isinstance(texts, str):  # else each letter would be an input
     raise UserError(f'{name}={texts!r} must be a list of texts')
   return list(texts)
-
-
-def _config(**settings: Any) -> ConfigDict:
-  return _set(config_lib.default(), settings)
-
-
-def _set(config: ConfigDict, settings: dict[str, Any]) -> ConfigDict:
-  for key, value in settings.items():
-    known = config_lib.flatten(config)
-    if key not in known:
-      raise config_lib.unknown_key(config, key)
-    try:
-      config.update_from_flattened_dict({key: value})
-    except (TypeError, ValueError):
-      raise UserError(
-        f'{key}={value!r} must be of the type of its default, {known[key]!r}'
-      ) from None
-  return config

@@ -25,6 +25,7 @@ def default() -> ConfigDict:
 
   # The frozen model.
   c.model = 'miniature'  # miniature | folder | hub name | T5X checkpoint folder
+  c.any_model = False  # use a prompt of another frozen model, and warn
   c.tokenizer = ''  # folder or hub name; '' = the model's own
   c.dtype = 'auto'  # compute: float32 | bfloat16; auto = float32 on a CPU
   c.scan = True  # one compiled layer, looped; False unrolls
@@ -58,6 +59,12 @@ def default() -> ConfigDict:
   c.method.population = 5000  # first vocabulary rows that are drawn from
   c.method.text = ''  # of init=text
   c.method.file = ''  # of init=file: .npy, prompt-tuning's own, a prompt here
+  # Prompts trained side by side on one copy of the weights: seeds x lr x init.
+  c.population = ConfigDict()
+  c.population.seeds = 1  # members that differ in seed: seed, seed + 1, …
+  c.population.lr = ()  # a learning rate each; () = optimizer.lr
+  c.population.init = ()  # a start each; () = method.init
+  c.population.memory = 0.0  # GiB a run may take; 0 = what the device has
   c.tune = ()  # regular expressions over parameter names; () = the method's
 
   c.optimizer = ConfigDict()
@@ -112,6 +119,21 @@ def miniature(c: ConfigDict) -> ConfigDict:
   c.train.steps, c.train.eval_every, c.train.save_every = 200, 50, 50
   c.input_length, c.buckets = 48, (32, 48)
   c.eval.split = 'test'  # chosen on dev, reported on test
+  return c
+
+
+def update(c: ConfigDict, values: dict[str, Any]) -> ConfigDict:
+  """Sets keys by their full names, such as 'train.steps'."""
+  for key, value in values.items():
+    known = flatten(c)
+    if key not in known:
+      raise unknown_key(c, key)
+    try:
+      c.update_from_flattened_dict({key: value})
+    except (TypeError, ValueError):
+      raise UserError(
+        f'{key}={value!r} must be of the type of its default, {known[key]!r}'
+      ) from None
   return c
 
 

@@ -1,9 +1,13 @@
-"""One task, one state -> answers, scores and a predictions file.
+"""One task, its members' states -> answers, scores and a predictions file.
 
 Where arrays become text again and meet a task (`serve` does it for bare rows).
-Knows no model and no method.
+Each example meets every member in one pass; what they say together is the
+ensemble's answer. Knows no model and no method.
 """
 
+import collections
+import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -20,6 +24,28 @@ from ptjax.predict import rank
 from ptjax.tasks.base import Task
 
 
+@dataclasses.dataclass(frozen=True)
+class Answers:
+  """What was said to every example, in order.
+
+  Attributes:
+    members: [E][N] texts.
+    ensemble: [N] texts; with one member, its own.
+  """
+
+  members: list[list[str]]
+  ensemble: list[str]
+
+  @property
+  def agreement(self) -> float:
+    """Share ×100 of pairs of members that say the same to an example."""
+    pairs = list(itertools.combinations(self.members, 2))
+    if not pairs or not self.ensemble:
+      return 100.0
+    same = [np.mean([x == y for x, y in zip(*pair)]) for pair in pairs]
+    return 100 * float(np.mean(same))
+
+
 def answer(
   parts: Parts,
   tuned: Any,
@@ -28,44 +54,108 @@ def answer(
   *,
   by: str,
   prompted: bool = True,
-) -> list[str]:
-  """The model's answer to every example, in order.
+) -> Answers:
+  """The answers of all members to every example, and the ensemble's.
 
   Args:
-    prompted: False leaves the prompt out.
-    by: 'generate', greedy text as it comes; or 'rank', the most likely of the
-      example's choices (log-probability with EOS; per piece if
-      `eval.normalise`).
+    tuned: of the members, along the first axis.
+    prompted: False leaves the prompts out.
+    by: 'generate', greedy text as it comes; the ensemble's is the majority
+      vote (Lester et al. 2021, §6), see `_vote`. Or 'rank', the most likely of
+      the example's choices (log-probability with EOS; per piece if
+      `eval.normalise`); the ensemble's is the one of the highest probability,
+      normalised over the choices and averaged over the members.
   """
-  config = parts.config
-  out = [''] * len(split)
-  batches = split.eval_batches(
-    batch_size=config.eval.batch_size, with_choices=by == 'rank'
-  )
-  for batch in batches:
-    batch['prompted'] = np.full(len(batch['index']), prompted)
-    if by == 'rank':
-      sums, lengths = parts.choices(tuned, frozen, batch)
-      chosen = np.asarray(
-        rank.choose(
-          sums,
-          lengths,
-          choice_mask_BxC=batch['choice_mask'],
-          normalise=config.eval.normalise,
-        )
-      )
-    else:
-      chosen = np.asarray(
-        parts.greedy(tuned, frozen, batch, None, max_length=split.target_length)
-      )
-    for index, found in zip(batch['index'], chosen):
-      if index < 0:
-        continue
-      if by == 'rank':
-        out[index] = split.examples[index].choices[int(found)]
-      else:
-        out[index] = parts.tokenizer.decode(found)
+  answers = _ranked if by == 'rank' else _generated
+  return answers(parts, tuned, frozen, split, prompted=prompted)
+
+
+def _generated(parts, tuned, frozen, split, *, prompted) -> Answers:
+  members: list[list[str]] = []
+  for batch in _batches(parts, split, prompted=prompted):
+    ids_ExBxT = np.asarray(
+      parts.answers(tuned, frozen, batch, max_length=split.target_length)
+    )
+    members = members or [[''] * len(split) for _ in ids_ExBxT]
+    for texts, ids_BxT in zip(members, ids_ExBxT):
+      for index, ids_T in zip(batch['index'], ids_BxT):
+        if index >= 0:
+          texts[index] = parts.tokenizer.decode(ids_T)
+  return Answers(members, _vote(parts, tuned, frozen, split, members))
+
+
+def _ranked(parts, tuned, frozen, split, *, prompted) -> Answers:
+  members: list[list[str]] = []
+  ensemble = [''] * len(split)
+  for batch in _batches(parts, split, prompted=prompted, with_choices=True):
+    sums, lengths = parts.choices(tuned, frozen, batch)
+    scored = {
+      'choice_mask_BxC': batch['choice_mask'],
+      'normalise': parts.config.eval.normalise,
+    }
+    chosen_ExB = rank.choose(sums, lengths, **scored)
+    together_B = rank.choose_together(sums, lengths, **scored)
+    members = members or [[''] * len(split) for _ in chosen_ExB]
+    for texts, chosen_B in zip([*members, ensemble], [*chosen_ExB, together_B]):
+      for index, chosen in zip(batch['index'], np.asarray(chosen_B)):
+        if index >= 0:
+          texts[index] = split.examples[index].choices[int(chosen)]
+  # Of one member not its probabilities, in which near scores may tie.
+  return Answers(members, ensemble if len(members) > 1 else members[0])
+
+
+def _batches(parts, split, *, prompted, with_choices=False):
+  front = parts.tuned_model.method.front if prompted else 0
+  for batch in split.eval_batches(
+    batch_size=parts.config.eval.batch_size, with_choices=with_choices
+  ):
+    batch['front'] = np.full(len(batch['index']), front, np.int32)
+    yield batch
+
+
+def _vote(parts, tuned, frozen, split, members) -> list[str]:
+  """What most members say; of answers with as many votes, the one whose
+  log-probability, summed over all members, is the highest."""
+  out, tied = [], {}
+  for number, said in enumerate(zip(*members)):
+    votes = collections.Counter(said)
+    most = max(votes.values())
+    first = [text for text, count in votes.items() if count == most]
+    out.append(first[0])
+    if len(first) > 1:
+      tied[number] = first
+  if not tied:
+    return out
+  open_ = _choices(parts, split, tied)
+  for batch in _batches(parts, open_, prompted=True, with_choices=True):
+    sums_ExBxC, _ = parts.choices(tuned, frozen, batch)
+    total_BxC = np.asarray(sums_ExBxC).sum(axis=0)
+    total_BxC = np.where(batch['choice_mask'], total_BxC, -np.inf)
+    for index, best in zip(batch['index'], total_BxC.argmax(axis=1)):
+      if index >= 0:
+        number = list(tied)[index]
+        out[number] = tied[number][best]
   return out
+
+
+def _choices(
+  parts: Parts, split: Split, offered: dict[int, list[str]]
+) -> Split:
+  """The numbered examples, with these texts to choose from."""
+  end, length = parts.tokenizer.eos_id, split.target_length
+
+  def ids(text: str) -> np.ndarray:
+    found = [*parts.tokenizer.encode(text), end]
+    return np.asarray(found[:length], np.int32)
+
+  return dataclasses.replace(
+    split,
+    examples=[split.examples[i] for i in offered],
+    encoded=[
+      dataclasses.replace(split.encoded[i], choices=tuple(map(ids, texts)))
+      for i, texts in offered.items()
+    ],
+  )
 
 
 def scores(task: Task, answers: Sequence[str], split: Split) -> dict[str, Any]:
@@ -75,6 +165,15 @@ def scores(task: Task, answers: Sequence[str], split: Split) -> dict[str, Any]:
     'metrics': metrics,
     'score': task.score(metrics),
     'invalid': task.invalid(answers, split.examples),
+  }
+
+
+def all_scores(task: Task, answers: Answers, split: Split) -> dict[str, Any]:
+  """{'members': scores of each, 'ensemble': scores, 'agreement': ×100}."""
+  return {
+    'members': [scores(task, texts, split) for texts in answers.members],
+    'ensemble': scores(task, answers.ensemble, split),
+    'agreement': answers.agreement,
   }
 
 
@@ -92,7 +191,8 @@ def check(config: Any, task: Task, split: Split) -> None:
     )
   if config.eval.by == 'rank' and not rankable(split):
     raise UserError(
-      f'eval.by=rank: {task.name} has no choices to rank; use eval.by=generate'
+      f'eval.by=rank: {task.name} has no choices to rank, nor to average '
+      'probabilities over; use eval.by=generate'
     )
 
 
@@ -102,9 +202,13 @@ def rankable(split: Split) -> bool:
 
 
 def write_predictions(
-  path: pathlib.Path, split: Split, answers: dict[str, Sequence[str]]
+  path: pathlib.Path, split: Split, answers: dict[str, Answers]
 ) -> None:
-  """One JSON line an example: input, target, and each kind of answer."""
+  """One JSON line an example: input, target, and each kind of answer.
+
+  With several members, `generate` is the ensemble's answer and
+  `generate_members` are theirs; `rank` likewise.
+  """
   path.parent.mkdir(parents=True, exist_ok=True)
   aside = path.with_name(f'.{path.name}.part')
   lines = [
@@ -112,7 +216,7 @@ def write_predictions(
       'idx': example.meta.get('idx', i),
       'inputs': example.inputs,
       'target': example.targets,
-      **{kind: texts[i] for kind, texts in answers.items()},
+      **{key: texts[i] for key, texts in _columns(answers).items()},
     }
     for i, example in enumerate(split.examples)
   ]
@@ -123,6 +227,15 @@ def write_predictions(
   os.replace(aside, path)
 
 
+def _columns(answers: dict[str, Answers]) -> dict[str, Sequence[Any]]:
+  out: dict[str, Sequence[Any]] = {}
+  for kind, found in answers.items():
+    out[kind] = found.ensemble
+    if len(found.members) > 1:
+      out[f'{kind}_members'] = list(zip(*found.members))
+  return out
+
+
 def final(
   parts: Parts,
   task: Task,
@@ -131,12 +244,12 @@ def final(
   split: Split,
   *,
   folder: pathlib.Path,
-  step: int | None,
+  members: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
   """A task's entry of results.json; writes its predictions under `folder`.
 
   Args:
-    step: of the update that `tuned` is from; None if that is not known.
+    members: of each what is known of it, such as `step` and `dev_score`.
   """
   config, name = parts.config, short(task)
   kinds = [config.eval.by]
@@ -147,8 +260,8 @@ def final(
   write_predictions(path, split, answers)
   return report.entry(
     task,
-    {by: scores(task, texts, split) for by, texts in answers.items()},
+    {by: all_scores(task, found, split) for by, found in answers.items()},
     by=config.eval.by,
     split=split,
-    step=step,
+    members=members,
   )

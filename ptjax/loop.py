@@ -1,14 +1,13 @@
 """Training on one task: resume, health, steps, evaluate, save.
 
-Owns the order of things and what a signal does to it. What a step is, what a
-batch is and what a file looks like is said elsewhere.
+Owns the order of things and what a signal does to it. All members of the
+population go through it together; one that fails leaves the others. What a step
+is, what a batch is and what a file looks like is said elsewhere.
 """
 
 import collections
-import contextlib
+import dataclasses
 import pathlib
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -17,12 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ptjax import evaluate, report, step, tree, tuned, writer
+from ptjax import evaluate, population, report, step, tree, tuned, writer
 from ptjax.checkpoint import Checkpoints
 from ptjax.config import UserError
 from ptjax.data import split
 from ptjax.export import prompt
 from ptjax.parts import Parts
+from ptjax.stop import StopSignal
 from ptjax.tasks.base import Task
 
 
@@ -58,28 +58,26 @@ class TaskRun:
     }
     self.by = self.config.eval.by
     self.seconds = 0.0
+    self.failed: dict[int, str] = {}  # members, and why
 
-  def run(self, stop: 'StopSignal') -> dict[str, Any]:
+  def run(self, stop: StopSignal) -> dict[str, Any]:
     """Trains to the end and returns the task's entry of results.json."""
     started = time.monotonic()
-    seed = self.config.seed
-    own, self.frozen = self.parts.init(labels=self.task.init_words, seed=seed)
+    own, self.frozen = self.parts.init(labels=self.task.init_words)
     if not jax.tree.leaves(own):
       raise UserError(
         f'nothing trains by method.name={self.config.method.name} and '
         f'tune={tuple(self.config.tune)}; choose another method, or '
         '--mode=evaluate'
       )
-    self.state = step.init_state(
-      own, self.parts.tx, rng=jax.random.key(seed + 1)
-    )
+    self.state = self.parts.state(own)
     self.checkpoints = Checkpoints(self.workdir / 'checkpoints' / self.name)
     before = tree.checksum(self.frozen)
     if self.checkpoints.latest() is None:
       self._health()
     else:
       self._resume()
-    self.log.resume(self.name, step=int(self.state.step))
+    self.log.resume(self.name, step=self._step)
     try:
       self._loop(stop, started)
     finally:
@@ -93,10 +91,10 @@ class TaskRun:
 
   def _resume(self) -> None:
     self.state, position = self.checkpoints.restore(self.state)
-    if position['step'] != int(self.state.step):
+    if position['step'] != self._step:
       raise RunFailed(
-        f'the checkpoint of {self.name} holds step {int(self.state.step)} and '
-        f'data position {position["step"]}'
+        f'the checkpoint of {self.name} holds step {self._step} and data '
+        f'position {position["step"]}'
       )
     for what, here in self.origin.items():
       if position[what] != here:
@@ -106,23 +104,30 @@ class TaskRun:
           f'another folder, or give that {what}'
         )
     self.seconds = position['seconds']
-    self.log.say(f'{self.name}: resumed at step {int(self.state.step)}')
+    self.failed = {int(i): why for i, why in position['failed'].items()}
+    self.log.say(f'{self.name}: resumed at step {position["step"]}')
+
+  @property
+  def _step(self) -> int:
+    """Updates done: those of the members that still go."""
+    return int(np.max(self.state.step))
 
   def _health(self) -> None:
     """What can be known before step 1; ends a run that could not learn."""
     batch = next(self._batches(0))
     tuned.check_ports(
-      self.parts.tuned_model, self.state.tuned, self.frozen, batch
+      self.parts.tuned_model,
+      *(_member(self.state.tuned, 0), self.frozen, _member(batch, 0)),
     )
     # The step itself, on a copy, so that nothing is compiled for this alone.
     copy = jax.tree.map(jnp.copy, self.state)
     after, metrics = self.parts.train_step(copy, self.frozen, batch)
-    norm = float(metrics['grad_norm'])
+    values = _floats(metrics)
     health = {
-      'tuned': tree.count(self.state.tuned),
+      'tuned': tree.count(_member(self.state.tuned, 0)),
       'frozen': tree.count(self.frozen),
-      'loss': float(metrics['loss']),
-      'grad_norm': norm,
+      'loss': values['loss'],
+      'grad_norm': values['grad_norm'],
       'majority': self._majority(),
       **self._untuned(),
     }
@@ -132,12 +137,13 @@ class TaskRun:
     )
     for remark in self.task.remarks([*self.train.examples, *self.dev.examples]):
       self.log.say(f'  {remark}')
-    if not bool(after.ok):
-      self._fail(metrics, at=1)
-    if norm == 0:
+    if not np.any(after.ok):
+      self._fail(values, at=1)
+    if 0 in values['grad_norm']:
       raise RunFailed(
-        f'{self.name}: the gradient is zero at step 1, so nothing would be '
-        f'learned; what trains is {", ".join(tree.flatten(self.state.tuned))}'
+        f'{self.name}: the gradient{self._of(values["grad_norm"].index(0))} is '
+        'zero at step 1, so nothing would be learned; what trains is '
+        f'{", ".join(tree.flatten(self.state.tuned))}'
       )
 
   def _majority(self) -> float:
@@ -150,29 +156,39 @@ class TaskRun:
     if not size:
       return {}
     few = self.dev.head(size)
+    first = jax.tree.map(lambda x: x[:1], self.state.tuned)  # is left out
     out = {}
     for by in ('generate', *(['rank'] if evaluate.rankable(few) else [])):
       answers = evaluate.answer(
-        self.parts, self.state.tuned, self.frozen, few, by=by, prompted=False
+        self.parts, first, self.frozen, few, by=by, prompted=False
       )
-      out[f'untuned_{by}'] = evaluate.scores(self.task, answers, few)['score']
+      found = evaluate.scores(self.task, answers.ensemble, few)
+      out[f'untuned_{by}'] = found['score']
     return out
 
   def _batches(self, start: int) -> Iterator[dict[str, np.ndarray]]:
-    return self.train.train_batches(
-      batch_size=self.config.train.batch_size,
-      seed=self.config.seed,
-      start_step=start,
-    )
+    """Each member's own order of the examples, side by side."""
+    streams = [
+      self.train.train_batches(
+        batch_size=self.config.train.batch_size,
+        seed=member.seed,
+        start_step=start,
+      )
+      for member in self.parts.members
+    ]
+    return population.stack(streams)
 
-  def _loop(self, stop: 'StopSignal', started: float) -> None:
-    train, step_now = self.config.train, int(self.state.step)
+  def _loop(self, stop: StopSignal, started: float) -> None:
+    train, step_now = self.config.train, self._step
     flight = collections.deque()
     with self.log.progress(
-      self.name, total=train.steps, start=step_now, batch=train.batch_size
+      self.name,
+      total=train.steps,
+      start=step_now,
+      batch=train.batch_size * len(self.parts.members),
     ) as bar:
-      batches = self._batches(step_now)
-      while step_now < train.steps and not self._stale():
+      batches, over = self._batches(step_now), self._over()
+      while step_now < train.steps and not over:
         self.state, metrics = self.parts.train_step(
           self.state, self.frozen, next(batches)
         )
@@ -188,6 +204,7 @@ class TaskRun:
           self._note(bar, *flight.popleft())
         if evaluates:
           self._evaluate(bar, step_now)
+          over = self._over()
         if saves:
           self._save(step_now, started)
         if asked and not ends:
@@ -198,69 +215,124 @@ class TaskRun:
           )
 
   def _note(self, bar: Any, at: int, metrics: dict[str, jax.Array]) -> None:
-    values = {k: float(v) for k, v in metrics.items()}
-    bar.update(at, loss=values['loss'])
-    if not np.isfinite([values[k] for k in step.FINITE]).all():
+    values = _floats(metrics)
+    for i in _broken(values):
+      if i not in self.failed:
+        self._note_failure(i, f'{_said(values, i)} at step {at}')
+    if len(self.failed) == len(self.parts.members):
       self._fail(values, at=at)
+    bar.update(at, loss=_scalars(values)['loss'])
     if at % self.config.train.log_every == 0:
-      self.log.scalars(at, values, task=self.name)
+      self.log.scalars(at, _scalars(values), task=self.name)
 
-  def _fail(self, metrics: dict[str, Any], *, at: int) -> None:
+  def _note_failure(self, i: int, why: str) -> None:
+    """The step holds it at its last good state; the others go on."""
+    self.failed[i] = why
+    if len(self.parts.members) > 1:
+      self.log.say(
+        f'{self.name}: member {i} ({self._describe(i)}) goes no further: {why}'
+      )
+
+  def _fail(self, values: dict[str, list[float]], *, at: int) -> None:
     # The step kept the state from before it: that is the last good one.
-    good = int(self.state.step)
+    good, last = self._step, _broken(values)[-1]
     if good:
       # Tried again, it is judged again.
-      state = self.state.replace(ok=jnp.bool_(True))
+      self.failed = {}
+      state = self.state.replace(ok=jnp.ones_like(self.state.ok))
       self.checkpoints.save(good, state, self._position(good, 0.0))
-    what = ', '.join(f'{k} {float(metrics[k]):.4g}' for k in step.FINITE)
     raise RunFailed(
-      f'{self.name}: {what} at step {at} is not finite; the state of step '
-      f'{good} is kept; try a lower optimizer.lr, or dtype=float32'
+      f'{self.name}: {_said(values, last)} at step {at} is not finite'
+      f'{self._of(last)}; the state of step {good} is kept; try a lower '
+      'optimizer.lr, or dtype=float32'
     )
 
   def _evaluate(self, bar: Any, at: int) -> None:
     answers = evaluate.answer(
       self.parts, self.state.tuned, self.frozen, self.dev, by=self.by
     )
-    found = evaluate.scores(self.task, answers, self.dev)
-    self.state = step.note_score(self.state, found['score'])
-    values = {f'dev/{k}': v for k, v in found['metrics'].items()}
-    values |= {'dev/score': found['score'], 'dev/invalid': found['invalid']}
-    self.log.scalars(at, values, task=self.name)
-    bar.note(dev=found['score'])
-    if int(self.state.best_step) == at:
-      self._write_prompt()
+    found = evaluate.all_scores(self.task, answers, self.dev)
+    each = found['members']
+    score_E = jnp.asarray([m['score'] for m in each], jnp.float32)
+    self.state = step.note_score(self.state, score_E)
+    values = {
+      f'dev/{name}': [m['metrics'][name] for m in each]
+      for name in each[0]['metrics']
+    }
+    values['dev/score'] = [m['score'] for m in each]
+    values['dev/invalid'] = [m['invalid'] for m in each]
+    scalars = _scalars(values)
+    if len(each) > 1:
+      scalars['dev/ensemble'] = found['ensemble']['score']
+    self.log.scalars(at, scalars, task=self.name)
+    bar.note(dev=scalars['dev/score'])
+    self._write_prompts(at=at)
 
-  def _write_prompt(self) -> None:
+  def _write_prompts(self, *, at: int | None = None) -> None:
+    """A file for each member; `at` leaves out those whose best is older."""
     loaded = self.parts.loaded
     # The method's own parameters belong to it even where `tune` froze them.
     own = {k: v for k, v in self.frozen.items() if k != 'model'}
-    prompt.write(
-      self.workdir / 'prompts' / f'{self.name}.safetensors',
-      tree.join(self.state.best, own),
-      {
-        'model': {'name': loaded.name, 'fingerprint': loaded.fingerprint},
-        'method': self.config.method.to_dict(),
-        'task': self.task.name,
-        'step': int(self.state.best_step),
-        'dev_score': float(self.state.best_score),
-      },
-    )
+    name, several = self.name, len(self.parts.members) > 1
+    for i, known in enumerate(self._members()):
+      if at not in (None, known['step']):
+        continue
+      file = f'{name}/{i}.safetensors' if several else f'{name}.safetensors'
+      prompt.write(
+        self.workdir / 'prompts' / file,
+        tree.join(_member(self.state.best, i), own),
+        {
+          'model': {'name': loaded.name, 'fingerprint': loaded.fingerprint},
+          'method': self.config.method.to_dict() | {'init': known['init']},
+          'task': self.task.name,
+          **known,
+        },
+      )
 
-  def _stale(self) -> bool:
-    patience = self.config.train.patience
-    return bool(patience) and int(self.state.stale) >= patience
+  def _members(self) -> list[dict[str, Any]]:
+    """What is known of each member: what it is, its best step and score."""
+    out = []
+    for i, member in enumerate(self.parts.members):
+      score = float(self.state.best_score[i])
+      out.append(
+        {
+          **dataclasses.asdict(member),
+          'step': int(self.state.best_step[i]),
+          'dev_score': score if np.isfinite(score) else None,
+          **({'failed': self.failed[i]} if i in self.failed else {}),
+        }
+      )
+    return out
+
+  def _describe(self, i: int) -> str:
+    member = dataclasses.asdict(self.parts.members[i])
+    names = population.varying(self.parts.members) or ('seed',)
+    return ', '.join(f'{name} {member[name]}' for name in names)
+
+  def _of(self, i: int) -> str:
+    return f' of member {i}' if len(self.parts.members) > 1 else ''
+
+  def _over(self) -> bool:
+    """Whether no member goes any further. Waits for the device."""
+    stopped = step.stopped(self.state, self.config.train.patience)
+    return bool(np.all(stopped | ~self.state.ok))
 
   def _position(self, at: int, started: float) -> dict[str, Any]:
     spent = time.monotonic() - started if started else 0.0
-    return {'step': at, 'seconds': self.seconds + spent, **self.origin}
+    failed = {str(i): why for i, why in self.failed.items()}
+    return {
+      'step': at,
+      'seconds': self.seconds + spent,
+      'failed': failed,
+      **self.origin,
+    }
 
   def _save(self, at: int, started: float) -> None:
     self.checkpoints.save(at, self.state, self._position(at, started))
 
   def _finish(self) -> dict[str, Any]:
-    """Scores of the best prompt on the reported split."""
-    self._write_prompt()
+    """Scores of the best prompts on the reported split."""
+    self._write_prompts()
     return evaluate.final(
       self.parts,
       self.task,
@@ -268,31 +340,35 @@ class TaskRun:
       self.frozen,
       self.reported,
       folder=self.workdir,
-      step=int(self.state.best_step),
+      members=self._members(),
     )
 
 
-class StopSignal:
-  """SIGTERM or Ctrl-C, noted; the loop ends at the next step.
+def _member(tree_: Any, i: int) -> Any:
+  return jax.tree.map(lambda x: x[i], tree_)
 
-  A second one ends the process at once, as if nobody listened.
-  """
 
-  def __init__(self):
-    self.asked = ''
+def _floats(metrics: dict[str, jax.Array]) -> dict[str, list[float]]:
+  """{name: [E]} on the host."""
+  return {k: np.asarray(v, float).tolist() for k, v in metrics.items()}
 
-  @contextlib.contextmanager
-  def listen(self) -> Iterator['StopSignal']:
-    def note(number, _):
-      self.asked = signal.Signals(number).name
-      signal.signal(number, signal.SIG_DFL)
 
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread():
-      numbers = ()  # Python lets no other thread listen
-    before = {n: signal.signal(n, note) for n in numbers}
-    try:
-      yield self
-    finally:
-      for number, handler in before.items():
-        signal.signal(number, handler)
+def _broken(values: dict[str, list[float]]) -> list[int]:
+  """The members for whom something is not finite that must be."""
+  rows = zip(*(values[k] for k in step.FINITE))
+  return [i for i, row in enumerate(rows) if not np.isfinite(row).all()]
+
+
+def _said(values: dict[str, list[float]], i: int) -> str:
+  return ', '.join(f'{k} {values[k][i]:.4g}' for k in step.FINITE)
+
+
+def _scalars(values: dict[str, list[float]]) -> dict[str, float]:
+  """For the log: one member's numbers, or their mean and each one's."""
+  out = {}
+  for name, each in values.items():
+    finite = [value for value in each if np.isfinite(value)]
+    out[name] = float(np.mean(finite)) if finite else each[0]
+    if len(each) > 1:
+      out |= {f'{name}/{i}': value for i, value in enumerate(each)}
+  return out

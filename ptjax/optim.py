@@ -16,9 +16,16 @@ from ptjax.config import UserError, one_of
 SCHEDULES = ('constant', 'linear', 'cosine', 'rsqrt')
 
 
-def make(settings: Any, *, steps: int) -> optax.GradientTransformation:
-  """The optimizer of `config.optimizer` for a run of `steps` steps."""
-  rate = schedule(settings, steps=steps)
+def make(
+  settings: Any, *, steps: int, lr: Any = None
+) -> optax.GradientTransformation:
+  """The optimizer of `config.optimizer` for a run of `steps` steps.
+
+  Args:
+    lr: instead of `optimizer.lr`; may be traced, as it is where each member
+      of a population has its own. The state is the same for any.
+  """
+  rate = schedule(settings, steps=steps, lr=lr)
   if one_of('optimizer.name', settings.name, NAMES) == 'adafactor':
     return _adafactor(settings, rate)
   return optax.chain(
@@ -56,10 +63,10 @@ def _adafactor(settings: Any, rate) -> optax.GradientTransformation:
   )
 
 
-def schedule(settings: Any, *, steps: int) -> optax.Schedule:
+def schedule(settings: Any, *, steps: int, lr: Any = None) -> optax.Schedule:
   """Learning rate by step: warm-up from 0, then the named decay to the end."""
   name = one_of('optimizer.schedule', settings.schedule, SCHEDULES)
-  warmup, rate = settings.warmup, settings.lr
+  warmup, rate = settings.warmup, settings.lr if lr is None else lr
   if not 0 <= warmup < max(steps, 1):
     raise UserError(
       f'optimizer.warmup={warmup} must be at least 0 and below the '

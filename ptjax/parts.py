@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from ptjax import config as config_lib
-from ptjax import optim, step, tree
+from ptjax import optim, population, step, tree
 from ptjax.config import UserError, one_of
 from ptjax.data import tokenizer
-from ptjax.export import prompt
+from ptjax.export import names
 from ptjax.methods import base
 from ptjax.predict import sample
 from ptjax.tuned import TunedModel
@@ -36,8 +36,13 @@ class Parts:
   tuned_model: TunedModel
 
   @functools.cached_property
-  def tx(self) -> Any:
-    return optim.make(self.config.optimizer, steps=self.config.train.steps)
+  def members(self) -> tuple[population.Member, ...]:
+    return population.members(self.config)
+
+  def tx(self, lr: Any) -> Any:
+    """The optimizer of a member with this learning rate."""
+    config = self.config
+    return optim.make(config.optimizer, steps=config.train.steps, lr=lr)
 
   @functools.cached_property
   def train_step(self) -> Any:
@@ -46,40 +51,67 @@ class Parts:
       accumulate=train.accumulate,
       dropout=train.dropout > 0,
       z_loss=train.z_loss,
+      patience=train.patience,
     )
-    return step.make_train_step(self.tuned_model, self.tx, options=options)
+    rates = [member.lr for member in self.members]
+    return step.make_train_step(
+      self.tuned_model, self.tx, rates=rates, options=options
+    )
 
   @functools.cached_property
-  def greedy(self) -> Any:
-    return step.make_generate(self.tuned_model, sampler=sample.Greedy())
-
-  @functools.cached_property
-  def generate(self) -> Any:
-    drawn = sampler(self.config)
-    if drawn == sample.Greedy():
-      return self.greedy
-    return step.make_generate(self.tuned_model, sampler=drawn)
+  def answers(self) -> Any:
+    return step.make_answers(self.tuned_model)
 
   @functools.cached_property
   def choices(self) -> Any:
-    return jax.jit(self.tuned_model.choices)
+    return step.make_choices(self.tuned_model)
 
-  def init(self, *, labels: Sequence[str] = (), seed: int) -> tuple[Any, Any]:
-    """(tuned, frozen) at step 0, for a task with these label words."""
-    method = self.config.method
-    start = {}
-    if method.init == 'labels':
+  @functools.cached_property
+  def generate(self) -> Any:
+    return step.make_generate(self.tuned_model, sampler=sampler(self.config))
+
+  @functools.cached_property
+  def log_probs(self) -> Any:
+    return step.make_log_probs(self.tuned_model)
+
+  def init(self, *, labels: Sequence[str] = ()) -> tuple[Any, Any]:
+    """(tuned of all members, frozen) at step 0, for a task with these label
+    words."""
+    begun = [self._init(member, labels) for member in self.members]
+    own = [name for name in begun[0][1] if name != 'model']
+    if own and len(begun) > 1:
+      raise UserError(
+        f'tune={tuple(self.config.tune)} holds parameters of '
+        f'{self.config.method.name} frozen, which a population of '
+        f'{len(begun)} cannot share; let them train, or train one member'
+      )
+    return stack([tuned for tuned, _ in begun]), begun[0][1]
+
+  def _init(self, member: population.Member, labels: Sequence[str]) -> Any:
+    method, start = self.config.method, {}
+    if member.init == 'labels':
       start['label_ids'] = [self.tokenizer.encode(word) for word in labels]
-    if method.init == 'text':
+    if member.init == 'text':
       start['text_ids'] = self.tokenizer.encode(method.text)
-    if method.init == 'file':
-      start['prompt_PxD'] = prompt.rows(method.file)
-    return self.tuned_model.init(
-      jax.random.key(seed),
+    if member.init == 'file':
+      start['prompt_PxD'] = names.rows(method.file)
+    tuned_model = TunedModel(self.tuned_model.model, _begun(method, member))
+    return tuned_model.init(
+      jax.random.key(member.seed),
       self.loaded.params,
       tune=tuple(self.config.tune),
       **start,
     )
+
+  def state(self, tuned: Any) -> step.TrainState:
+    """The population's state before its first update."""
+
+    def begin(tuned, seed):
+      rng = jax.random.key(seed + 1)
+      return step.init_state(tuned, self.tx(0.0), rng=rng)
+
+    seeds = [member.seed for member in self.members]
+    return jax.vmap(begin)(tuned, jnp.asarray(seeds, jnp.uint32))
 
   def of_method(self, settings: Any) -> 'Parts':
     """The same model under another method; itself, if that is its own."""
@@ -91,14 +123,21 @@ class Parts:
     tuned_model = TunedModel(self.tuned_model.model, method)
     return dataclasses.replace(self, config=config, tuned_model=tuned_model)
 
-  def place(self, own: Any) -> tuple[Any, Any]:
-    """(tuned, frozen) with what a prompt file holds.
+  def place(self, owns: Sequence[Any]) -> tuple[Any, Any]:
+    """(tuned of all members, frozen) with what prompt files hold.
 
     Raises:
-      UserError: its width, or a name, is not the model's.
+      UserError: a width, or a name, is not the model's.
     """
-    held = tree.flatten(own)
     model = tree.flatten({'model': self.loaded.params})
+    for own in owns:
+      self._check_shapes(tree.flatten(own), model)
+    rest = {name: leaf for name, leaf in model.items()}
+    for name in tree.flatten(owns[0]) if owns else ():
+      rest.pop(name, None)
+    return stack(owns) if owns else {}, tree.unflatten(rest)
+
+  def _check_shapes(self, held: dict[str, Any], model: dict[str, Any]) -> None:
     width = self.loaded.config.d_model
     for name, array in held.items():
       shape = model[name].shape if name in model else (*array.shape[:1], width)
@@ -111,9 +150,20 @@ class Parts:
           f'{name} of the prompt has shape {array.shape}, but '
           f'{self.loaded.name} needs {shape}'
         )
-    rest = {name: leaf for name, leaf in model.items() if name not in held}
-    tuned = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), own)
-    return tuned, tree.unflatten(rest)
+
+
+def stack(members: Sequence[Any]) -> Any:
+  """Trees of one form as one, float32, with the member axis in front."""
+  return jax.tree.map(
+    lambda *leaves: jnp.stack([jnp.asarray(x, jnp.float32) for x in leaves]),
+    *members,
+  )
+
+
+def _begun(settings: ConfigDict, member: population.Member) -> Any:
+  settings = settings.copy_and_resolve_references()
+  settings.init = member.init
+  return base.make(settings)
 
 
 def build(config: ConfigDict) -> Parts:
@@ -173,6 +223,7 @@ def check(config: ConfigDict) -> None:
   one_of('dtype', config.dtype, DTYPES)
   one_of('eval.by', config.eval.by, ('generate', 'rank'))
   one_of('eval.split', config.eval.split, ('dev', 'test'))
+  _check_population(config)
   positive = (
     'input_length',
     *(f'train.{k}' for k in ('steps', 'batch_size', 'accumulate')),
@@ -195,17 +246,11 @@ def check(config: ConfigDict) -> None:
     node = config_lib.flatten(config)[key]
     if node < 0:
       raise UserError(f'{key}={node} must be at least 0')
-  # jax.random.key reads 32 bits: 2**32 would be seed 0 again.
-  if not 0 <= config.seed < 2**32 - 1:
-    raise UserError(f'seed={config.seed} must be in [0, {2**32 - 1})')
-  if not config.optimizer.lr > 0:
-    raise UserError(f'optimizer.lr={config.optimizer.lr} must be above 0')
   if any(not isinstance(b, int) or b < 1 for b in config.buckets):
     raise UserError(
       f'buckets={tuple(config.buckets)} must be lengths in pieces, such as '
       '(64, 128)'
     )
-  _check_start(config.method)
   if not 0 <= train.dropout < 1:
     raise UserError(f'train.dropout={train.dropout} must be in [0, 1)')
   one_of('optimizer.name', config.optimizer.name, optim.NAMES)
@@ -213,11 +258,20 @@ def check(config: ConfigDict) -> None:
   sampler(config)
 
 
-def _check_start(method: ConfigDict) -> None:
+def _check_population(config: ConfigDict) -> None:
+  if config.population.init and not hasattr(base.make(config.method), 'init'):
+    raise UserError(
+      f'population.init: {config.method.name} has no start to choose'
+    )
+  for member in population.members(config):
+    _begun(config.method, member)  # an unknown start raises
+    _check_start(config.method, member.init)
+
+
+def _check_start(method: ConfigDict, init: str) -> None:
   """A start from something must say from what."""
-  for init in ('text', 'file'):
-    if method.init == init and not method[init].strip():
-      raise UserError(f'method.init={init} needs method.{init}, which is empty')
+  if init in ('text', 'file') and not method[init].strip():
+    raise UserError(f'method.init={init} needs method.{init}, which is empty')
 
 
 def dtype(config: ConfigDict) -> str:

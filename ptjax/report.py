@@ -4,6 +4,7 @@ Owns words and layout. Computes no score but the mean over tasks.
 """
 
 import math
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from ptjax.tasks.base import Task
 
 
 def health(
-  name: str, found: dict[str, float], *, train: Split, dev: Split
+  name: str, found: dict[str, Any], *, train: Split, dev: Split
 ) -> str:
   """The lines before step 1."""
   tuned, frozen = found['tuned'], found['frozen']
@@ -25,18 +26,26 @@ def health(
     )
     if key in found
   ]
+  members = len(found['loss'])
+  times = f'{members} members of ' if members > 1 else ''
   lines = [
     f'{name}: {len(train)} training and {len(dev)} dev examples; '
     f'inputs of {", ".join(map(str, train.buckets))} pieces',
-    f'  tuned {tuned:,} and frozen {frozen:,} parameters ({share:.3g} %)',
+    f'  tuned {times}{tuned:,} and frozen {frozen:,} parameters '
+    f'({share:.3g} %)',
     f'  majority class {found["majority"]:.1f}'
     + (f'; untuned model: {", ".join(untuned)}' if untuned else ''),
-    f'  loss {found["loss"]:.3f}, gradient norm {found["grad_norm"]:.3g}',
+    f'  loss {_each(found["loss"], ".3f")}, '
+    f'gradient norm {_each(found["grad_norm"], ".3g")}',
   ]
   cut = train.cut + dev.cut
   if cut:
     lines.append(f'  {cut} inputs were longer than input_length and were cut')
   return '\n'.join(lines)
+
+
+def _each(values: Sequence[float], form: str) -> str:
+  return ' '.join(format(value, form) for value in values)
 
 
 def entry(
@@ -45,41 +54,83 @@ def entry(
   *,
   by: str,
   split: Split,
-  step: int | None,
+  members: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
   """A task's part of results.json.
 
   Args:
-    found: {'generate': scores, 'rank': scores}, see `evaluate.scores`.
+    found: {'generate': scores, 'rank': scores}, see `evaluate.all_scores`.
     by: which of them is the task's score, the one that chose the prompt.
-    step: of the prompt; None if that is not known.
+    members: of each prompt its `step` and `dev_score`, where they are known;
+      a score of None is that of a member which failed before it had any.
   """
-  main = found[by]
+  main, steps = found[by], [m['step'] for m in members if 'step' in m]
+  # The best member is chosen on dev; where dev scores are not known, by what
+  # is reported, which is said.
+  known = bool(members) and all('dev_score' in m for m in members)
+  own = [scores['score'] for scores in main['members']]
+  best = _first_best([m['dev_score'] for m in members] if known else own)
   out = {
-    'metrics': {k: members([v]) for k, v in main['metrics'].items()},
-    'score': members([main['score']]),
+    'metrics': _metrics_of(main, best),
+    'score': spread(own, best, main['ensemble']['score']),
     'by': by,
-    'invalid': round(main['invalid'], 4),
+    'invalid': round(main['ensemble']['invalid'], 4),
     'examples': task.counted(split.examples),
     'cut': split.cut,
-    'steps': [] if step is None else [step],
+    'steps': steps,
     'split': split.name,
-    'selected_on': 'dev',
   }
+  if known:
+    out['selected_on'] = 'dev'
+  if len(own) > 1:
+    out['agreement'] = round(main['agreement'], 4)
+    out['best_member'], out['best_by'] = best, 'dev' if known else split.name
+    out['members'] = [
+      {**member, 'score': _finite(score)} for member, score in zip(members, own)
+    ]
   for kind, other in found.items():
     if kind != by:
-      out[kind] = {k: members([v]) for k, v in other['metrics'].items()}
+      out[kind] = _metrics_of(other, best)
   return out
 
 
-def members(values: Sequence[float]) -> dict[str, Any]:
+def _first_best(scores: Sequence[float | None]) -> int:
+  """The first of the highest; what is not finite is the lowest."""
+  finite = [-math.inf if s is None or s != s else s for s in scores]
+  return finite.index(max(finite))
+
+
+def _metrics_of(found: dict[str, Any], best: int) -> dict[str, Any]:
+  return {
+    name: spread([m['metrics'][name] for m in found['members']], best, value)
+    for name, value in found['ensemble']['metrics'].items()
+  }
+
+
+def spread(
+  members: Sequence[float], best: int, ensemble: float
+) -> dict[str, Any]:
   """A metric of several prompts, in the form of results.json.
 
-  With one prompt its average, best and ensemble are the same number.
+  With one prompt its average, best and ensemble are the same number; with
+  several, `std` is the standard deviation of the sample.
   """
-  values = [round(float(v), 4) if math.isfinite(v) else None for v in values]
-  (only,) = values
-  return {'average': only, 'best': only, 'ensemble': only, 'members': values}
+  values = [_finite(v) for v in members]
+  whole = None not in values
+  out = {
+    'average': round(statistics.fmean(values), 4) if whole else None,
+    'best': values[best],
+    'ensemble': _finite(ensemble),
+    'members': values,
+  }
+  if len(values) > 1:
+    out['std'] = round(statistics.stdev(values), 4) if whole else None
+  return out
+
+
+def _finite(value: float) -> float | None:
+  """None is JSON's word for what is not finite."""
+  return round(float(value), 4) if math.isfinite(value) else None
 
 
 def results(
@@ -90,6 +141,12 @@ def results(
   scores = [t['score'] for t in tasks.values()]
   kinds = ('average', 'best', 'ensemble')
   mean = {kind: _mean([s[kind] for s in scores]) for kind in kinds}
+  sizes = {len(s['members']) for s in scores}
+  if len(sizes) == 1 and sizes != {1}:
+    # Member i of every task is one run of the suite, as in the paper's table.
+    mean['members'] = [_mean(v) for v in zip(*(s['members'] for s in scores))]
+    if None not in mean['members']:
+      mean['std'] = round(statistics.stdev(mean['members']), 4)
   return {
     'tasks': tasks,
     'score': mean,
@@ -107,7 +164,13 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def rows(found: dict[str, Any]) -> list[list[str]]:
-  """results.json -> the table: task, metrics, steps, seconds."""
+  """results.json -> its table."""
+  several = any(len(t['score']['members']) > 1 for t in found['tasks'].values())
+  return _rows_of_members(found) if several else _rows(found)
+
+
+def _rows(found: dict[str, Any]) -> list[list[str]]:
+  """One prompt a task: metrics, steps, seconds."""
   out = [['task', 'metrics', 'otherwise', 'invalid %', 'examples', 'step', 's']]
   for name, task in found['tasks'].items():
     other = next((task[k] for k in ('rank', 'generate') if k in task), {})
@@ -126,6 +189,67 @@ def rows(found: dict[str, Any]) -> list[list[str]]:
     average = f'score {_number(found["score"]["average"])}'
     out.append(['all', average, '', '', '', '', f'{found["seconds"]:.0f}'])
   return out
+
+
+def _rows_of_members(found: dict[str, Any]) -> list[list[str]]:
+  """Several prompts a task, as in Table 3 of the paper."""
+  out = [
+    ['task', 'metric', 'average', 'best', 'ensemble', 'agreement', 'rank', 's']
+  ]
+  for name, task in found['tasks'].items():
+    for i, (metric, value) in enumerate(task['metrics'].items()):
+      other = next((task[k] for k in ('rank', 'generate') if k in task), {})
+      ends = ['', '', '']
+      if not i:
+        ends = [f'{task["agreement"]:.1f}' if 'agreement' in task else '']
+        ends += ['', f'{task.get("seconds", 0):.0f}']
+      if metric in other:
+        ends[1] = _number(other[metric]['ensemble'])
+      out.append(
+        [
+          '' if i else name,
+          f'{metric} ({task["split"]})',
+          *_three(value),
+          *ends,
+        ]
+      )
+  if len(found['tasks']) > 1:
+    three = _three(found['score'])
+    out.append(['all', 'score', *three, '', '', f'{found["seconds"]:.0f}'])
+  return out
+
+
+def _three(value: dict[str, Any]) -> list[str]:
+  average = _number(value['average'])
+  if value.get('std') is not None:
+    average += f' ± {_number(value["std"])}'
+  return [average, _number(value['best']), _number(value['ensemble'])]
+
+
+def member_rows(
+  members: Sequence[dict[str, Any]], varying: Sequence[str]
+) -> list[list[str]]:
+  """A sweep: its members by their score on dev, the best first."""
+  order = sorted(
+    range(len(members)),
+    key=lambda i: (-_low(members[i]['dev_score']), i),
+  )
+  head = ['member', *varying, 'dev', 'reported', 'step', '']
+  return [head] + [
+    [
+      str(i),
+      *(str(members[i][name]) for name in varying),
+      _number(members[i]['dev_score']),
+      _number(members[i].get('score')),
+      str(members[i]['step']),
+      members[i].get('failed', ''),
+    ]
+    for i in order
+  ]
+
+
+def _low(value: float | None) -> float:
+  return -math.inf if value is None else value
 
 
 def _metrics(metrics: dict[str, Any], *, names: bool = True) -> str:

@@ -1,22 +1,26 @@
 """Rows in, rows out: text generated, or log-probabilities, by any model.
 
-Owns the JSON lines of `predict` and `score`. Knows no task.
+Owns the JSON lines of `predict` and `score`, and which prompt a row meets:
+rows of different prompts go through one batch. Knows no task.
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 import jax
 import numpy as np
 
-from ptjax import parts, step
-from ptjax.config import UserError
+from ptjax import parts, progress
+from ptjax.config import UserError, nearest
 from ptjax.data import batch, pipeline, table
+from ptjax.export import bank, names
 from ptjax.export import prompt as prompt_lib
+from ptjax.export.prompt import Prompt
 from ptjax.parts import Parts
 
 Row = dict[str, Any]
@@ -30,12 +34,13 @@ def run(
   Args:
     mode: 'predict' adds `prediction`; 'score' adds `log_prob`, in nats over
       the target's pieces and EOS, and `num_tokens`.
-    prompt: a file or a run; '' for the model alone.
+    prompt: files, banks, runs, joined by commas; '' for the model alone.
   """
   rows = list(read_rows(source, mode))
+  prompts = names.find(prompt) if prompt else []
   with _written(target) as file:  # first: it may not be possible
-    made, own, frozen = with_prompt(config, prompt)
-    answers = (predict if mode == 'predict' else score)(made, own, frozen, rows)
+    server = Server(config, prompts)
+    answers = server.predict(rows) if mode == 'predict' else server.score(rows)
     for row, new in zip(rows, answers):
       file.write(json.dumps({**row, **new}, ensure_ascii=False) + '\n')
 
@@ -65,28 +70,38 @@ def _written(target: str) -> Iterator[IO[str]]:
       aside.unlink(missing_ok=True)
 
 
-def with_prompt(
-  config: Any, name: str, *, task: str = '', made: Parts | None = None
+def with_prompts(
+  config: Any,
+  prompts: Sequence[Prompt],
+  *,
+  made: Parts | None = None,
+  say: Callable[[str], None] = progress.say,
 ) -> tuple[Parts, Any, Any]:
-  """(parts, tuned, frozen) of a model with the prompt of that name, or none.
+  """(parts, tuned of all members, frozen) of a model with these prompts.
 
   Args:
-    task: which of a run's prompts.
+    prompts: of one method and one length; none for the model alone.
     made: parts of the same model, to be used again.
+    say: what a prompt of another model is told to, where any_model lets it.
   """
   config = config.copy_and_resolve_references()
-  own, record = prompt_lib.read(name, task=task) if name else ({}, {})
   config.method.name, config.method.init = 'none', 'uniform'  # not started
-  if own:
-    config.method.name = record.get('method', {}).get('name', 'soft_prompt')
-  if 'prompt' in own:
-    config.method.length = own['prompt']['encoder'].shape[0]
+  for found in prompts[:1]:
+    method = found.record.get('method', {})
+    config.method.name = method.get('name', 'soft_prompt')
+    if 'prompt' in found.own:
+      config.method.length = found.own['prompt']['encoder'].shape[0]
   made = made.of_method(config.method) if made else parts.build(config)
-  loaded = made.loaded
-  prompt_lib.check_model(
-    record, fingerprint=loaded.fingerprint, name=loaded.name
-  )
-  return made, *made.place(own)
+  for found in prompts:
+    sentence = prompt_lib.check_model(
+      found,
+      fingerprint=made.loaded.fingerprint,
+      name=made.loaded.name,
+      strict=not config.any_model,
+    )
+    if sentence:
+      say(f'WARNING: any_model=true: {sentence}')
+  return made, *made.place([found.own for found in prompts])
 
 
 def read_rows(source: str, mode: str) -> Iterator[Row]:
@@ -107,40 +122,107 @@ def read_rows(source: str, mode: str) -> Iterator[Row]:
     raise UserError(f'--input={source}: {error.strerror or error}') from None
 
 
-def predict(
-  made: Parts, own: Any, frozen: Any, rows: Sequence[Row]
-) -> list[Row]:
-  """{'prediction': text} for each row."""
-  encoded = [_encode(made, *row, targets=False) for row in enumerate(rows, 1)]
-  rng = jax.random.key(made.config.seed)
-  out: list[Row] = [{}] * len(rows)
-  for count, part in enumerate(_batches(made, encoded)):
-    ids = made.generate(
-      own,
-      frozen,
-      part,
-      jax.random.fold_in(rng, count),
-      max_length=made.config.max_length,
-    )
-    for index, found in zip(part['index'], np.asarray(ids)):
-      if index >= 0:
-        out[index] = {'prediction': made.tokenizer.decode(found)}
-  return out
+class Server:
+  """A loaded model that answers rows, each with the prompt that it names.
 
+  A row's `prompt` is the name of one of `prompts`; '' or null is the model
+  alone. A row without the field has the only prompt there is.
 
-def score(made: Parts, own: Any, frozen: Any, rows: Sequence[Row]) -> list[Row]:
-  """{'log_prob': nats, 'num_tokens': count} for each row."""
-  encoded = [_encode(made, *row, targets=True) for row in enumerate(rows, 1)]
-  log_probs = step.make_log_probs(made.tuned_model)
-  out: list[Row] = [{}] * len(rows)
-  for part in _batches(made, encoded):
-    sums, counts = log_probs(own, frozen, part)
-    for index, nats, count in zip(
-      part['index'], np.asarray(sums), np.asarray(counts)
+  Raises:
+    UserError: prompts of different models.
+  """
+
+  def __init__(self, config: Any, prompts: Sequence[Prompt]):
+    bank.same_model(prompts)
+    self.names = [found.name for found in prompts]
+    self.lengths = [len(f.rows) for f in prompts] if len(prompts) > 1 else [0]
+    # Shorter ones are filled up in front, where rows do not count.
+    longest = max(self.lengths)
+    if len(prompts) > 1:
+      prompts = [_filled(found, longest) for found in prompts]
+    self.parts, tuned, self.frozen = with_prompts(config, prompts)
+    self.mixed = len(prompts) > 1
+    self.tuned = tuned
+    if not self.mixed:
+      self.tuned = jax.tree.map(lambda x: x[0], tuned)
+      self.lengths = [self.parts.tuned_model.method.front]
+
+  def predict(self, rows: Sequence[Row]) -> list[Row]:
+    """{'prediction': text} for each row."""
+    rng = jax.random.key(self.parts.config.seed)
+    out: list[Row] = [{}] * len(rows)
+    for count, part in enumerate(self._batches(rows, targets=False)):
+      ids = self.parts.generate(
+        self.tuned,
+        self.frozen,
+        part,
+        jax.random.fold_in(rng, count),
+        max_length=self.parts.config.max_length,
+      )
+      for index, found in zip(part['index'], np.asarray(ids)):
+        if index >= 0:
+          out[index] = {'prediction': self.parts.tokenizer.decode(found)}
+    return out
+
+  def score(self, rows: Sequence[Row]) -> list[Row]:
+    """{'log_prob': nats, 'num_tokens': count} for each row."""
+    out: list[Row] = [{}] * len(rows)
+    for part in self._batches(rows, targets=True):
+      sums, counts = self.parts.log_probs(self.tuned, self.frozen, part)
+      for index, nats, count in zip(
+        part['index'], np.asarray(sums), np.asarray(counts)
+      ):
+        if index >= 0:
+          out[index] = {'log_prob': float(nats), 'num_tokens': int(count)}
+    return out
+
+  def _batches(self, rows: Sequence[Row], *, targets: bool) -> Iterator[Any]:
+    made = self.parts
+    encoded = [_encode(made, *r, targets=targets) for r in enumerate(rows, 1)]
+    member_N = np.array([self._member(*row) for row in enumerate(rows, 1)], int)
+    if not encoded:
+      return
+    lengths = [len(row.inputs) for row in encoded]
+    for part in pipeline.eval_batches(
+      encoded,
+      batch_size=min(made.config.eval.batch_size, len(encoded)),
+      buckets=batch.choose_buckets(lengths, max_length=max(lengths)),
     ):
-      if index >= 0:
-        out[index] = {'log_prob': float(nats), 'num_tokens': int(count)}
-  return out
+      member_B = member_N[part['index']]  # of a filler row the last one's
+      part['front'] = np.asarray([*self.lengths, 0], np.int32)[member_B]
+      if self.mixed:
+        part['member'] = np.maximum(member_B, 0).astype(np.int32)
+      yield part
+
+  def _member(self, number: int, row: Row) -> int:
+    """The number of a row's prompt, -1 for none."""
+    if 'prompt' not in row:
+      if not self.mixed:
+        return 0
+      raise UserError(
+        f"row {number}: no field 'prompt', which must name one of the "
+        f'{len(self.names)} prompts {_some(self.names)}'
+      )
+    name = row['prompt']
+    if name in ('', None):
+      return -1
+    if name not in self.names:
+      raise UserError(
+        f'row {number}: there is no prompt {name!r}'
+        f'{nearest(name, self.names)}; --prompt names '
+        f'{_some(self.names) or "none"}'
+      )
+    return self.names.index(name)
+
+
+def _filled(found: Prompt, length: int) -> Prompt:
+  rows = found.rows
+  filled = np.pad(rows, [(length - len(rows), 0), (0, 0)])
+  return dataclasses.replace(found, own={'prompt': {'encoder': filled}})
+
+
+def _some(names: Sequence[str], most: int = 10) -> str:
+  return ', '.join(names[:most]) + (', …' if len(names) > most else '')
 
 
 def _encode(
@@ -186,14 +268,3 @@ def _checked(value: Any, made: Parts, where: str) -> list[int]:
       f'{rows - 1}'
     )
   return value
-
-
-def _batches(made: Parts, encoded: Sequence[batch.Encoded]) -> Iterator[Any]:
-  if not encoded:
-    return iter(())
-  lengths = [len(row.inputs) for row in encoded]
-  return pipeline.eval_batches(
-    encoded,
-    batch_size=min(made.config.eval.batch_size, len(encoded)),
-    buckets=batch.choose_buckets(lengths, max_length=max(lengths)),
-  )

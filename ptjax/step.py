@@ -1,11 +1,12 @@
 """One update and one evaluation, as pure functions.
 
 Owns the loss, what a checkpoint holds (TrainState) and when an update must not
-happen. Knows no text, file or clock.
+happen. A population is one more axis, E, in front of everything that trains;
+the frozen weights have none. Knows no text, file or clock.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import flax.struct
 import jax
@@ -21,6 +22,9 @@ FINITE = ('loss', 'grad_norm', 'update_norm')
 
 class TrainState(flax.struct.PyTreeNode):
   """All that changes in a run, and so all that a checkpoint holds.
+
+  Of one member; that of a population is a state whose every leaf has the
+  member axis in front.
 
   Attributes:
     step: updates done, int32.
@@ -52,6 +56,7 @@ class StepOptions:
   accumulate: int = 1
   dropout: bool = False
   z_loss: float = 0.0
+  patience: int = 0
 
 
 def init_state(
@@ -92,11 +97,32 @@ def loss_sum(
 
 def make_train_step(
   tuned_model: TunedModel,
-  tx: optax.GradientTransformation,
+  make_tx: Callable[[jax.Array], optax.GradientTransformation],
   *,
+  rates: Sequence[float],
   options: StepOptions = StepOptions(),
 ) -> Callable[[TrainState, Tree, Batch], tuple[TrainState, dict]]:
-  """A jitted (state, frozen, batch) -> (state, metrics); donates the state."""
+  """A jitted (state, frozen, batch) -> (state, metrics); donates the state.
+
+  Each member is stepped as if it were alone: nothing is summed over them.
+
+  Args:
+    make_tx: a learning rate -> the optimizer.
+    rates: the learning rate of each member.
+  """
+
+  def population(state: TrainState, frozen: Tree, batch: Batch):
+    def member(state, batch, rate):
+      return update(state, frozen, batch, tx=make_tx(rate))
+
+    update = _update(tuned_model, options)
+    return jax.vmap(member)(state, batch, jnp.asarray(rates, jnp.float32))
+
+  return jax.jit(population, donate_argnums=0)
+
+
+def _update(tuned_model: TunedModel, options: StepOptions) -> Callable:
+  """(state, frozen, batch, *, tx) -> (state, metrics) of one member."""
 
   def summed(tuned, frozen, batch, rng):
     logits = tuned_model.logits(tuned, frozen, batch, rng=rng)
@@ -129,7 +155,7 @@ def make_train_step(
     zero = (jnp.float32(0), jax.tree.map(jnp.zeros_like, tuned))
     return jax.lax.scan(add, zero, (jnp.arange(k), split))[0]
 
-  def step(state: TrainState, frozen: Tree, batch: Batch):
+  def step(state: TrainState, frozen: Tree, batch: Batch, *, tx):
     rng = None
     if options.dropout:
       key = jax.random.wrap_key_data(state.rng)
@@ -151,16 +177,23 @@ def make_train_step(
       tuned=optax.apply_updates(state.tuned, updates),
       opt_state=opt_state,
     )
-    kept = jax.tree.map(lambda n, o: jnp.where(ok, n, o), new, state)
+    moves = ok & ~stopped(state, options.patience)
+    kept = jax.tree.map(lambda n, o: jnp.where(moves, n, o), new, state)
     return kept.replace(ok=ok), metrics
 
-  return jax.jit(step, donate_argnums=0)
+  return step
 
 
-def note_score(state: TrainState, score: float) -> TrainState:
-  """The state after an evaluation on dev: the best so far is kept.
+def stopped(state: TrainState, patience: int) -> jax.Array:
+  """Whether so many evaluations have gone by without a better one."""
+  return (state.stale >= patience) & (patience > 0)
 
-  A tie keeps the earlier one.
+
+@jax.vmap
+def note_score(state: TrainState, score: jax.Array) -> TrainState:
+  """The states of a population after an evaluation on dev, by scores [E].
+
+  Each keeps its best so far; a tie keeps the earlier one.
   """
   better = score > state.best_score
   return state.replace(
@@ -176,11 +209,14 @@ def note_score(state: TrainState, score: float) -> TrainState:
 def make_log_probs(
   tuned_model: TunedModel,
 ) -> Callable[[Tree, Tree, Batch], tuple[jax.Array, jax.Array]]:
-  """A jitted (tuned, frozen, batch) -> (nats_B, tokens_B) of the targets."""
+  """A jitted (tuned, frozen, batch) -> (nats_B, tokens_B) of the targets.
+
+  Rows may have prompts of their own, see `_of_rows`.
+  """
 
   def log_probs(tuned, frozen, batch):
     return rank.log_probs(
-      tuned_model.logits(tuned, frozen, batch),
+      tuned_model.logits(_of_rows(tuned, batch), frozen, batch),
       batch['targets'],
       target_mask_BxT=batch['target_mask'],
     )
@@ -188,24 +224,91 @@ def make_log_probs(
   return jax.jit(log_probs)
 
 
+def make_choices(tuned_model: TunedModel) -> Callable[..., jax.Array]:
+  """A jitted (tuned, frozen, batch) -> (nats_ExBxC, pieces_ExBxC)."""
+  return jax.jit(_over_members(tuned_model.choices))
+
+
 def make_generate(
   tuned_model: TunedModel, *, sampler: sample.Sampler
 ) -> Callable[..., jax.Array]:
-  """A jitted (tuned, frozen, batch, rng, *, max_length) -> ids_BxT."""
-  config = tuned_model.model.config
+  """A jitted (tuned, frozen, batch, rng, *, max_length) -> ids_BxT.
+
+  Rows may have prompts of their own, see `_of_rows`.
+  """
 
   def generate(tuned, frozen, batch, rng, *, max_length):
-    cache = tuned_model.prefill(tuned, frozen, batch, max_length=max_length)
-    return sample.generate(
-      lambda ids_B, cache: tuned_model.decode_step(tuned, frozen, ids_B, cache),
-      cache,
-      batch_size=batch['inputs'].shape[0],
-      start_id=config.decoder_start_id,
-      eos_id=config.eos_id,
-      pad_id=config.pad_id,
+    return _generate(
+      tuned_model,
+      _of_rows(tuned, batch),
+      *(frozen, batch),
       max_length=max_length,
       sampler=sampler,
       rng=rng,
     )
 
   return jax.jit(generate, static_argnames='max_length')
+
+
+def make_answers(tuned_model: TunedModel) -> Callable[..., jax.Array]:
+  """A jitted (tuned, frozen, batch, *, max_length) -> greedy ids_ExBxT."""
+
+  def answers(tuned, frozen, batch, *, max_length):
+    def member(tuned, frozen, batch):
+      return _generate(
+        tuned_model,
+        *(tuned, frozen, batch),
+        max_length=max_length,
+        axis_name=MEMBERS,
+      )
+
+    return _over_members(member)(tuned, frozen, batch)
+
+  return jax.jit(answers, static_argnames='max_length')
+
+
+def _generate(
+  tuned_model: TunedModel, tuned: Tree, frozen: Tree, batch: Batch, **options
+) -> jax.Array:
+  config = tuned_model.model.config
+  cache = tuned_model.prefill(
+    tuned, frozen, batch, max_length=options['max_length']
+  )
+  return sample.generate(
+    lambda ids_B, cache: tuned_model.decode_step(tuned, frozen, ids_B, cache),
+    cache,
+    batch_size=batch['inputs'].shape[0],
+    start_id=config.decoder_start_id,
+    eos_id=config.eos_id,
+    pad_id=config.pad_id,
+    **options,
+  )
+
+
+MEMBERS = 'members'
+
+
+def _over_members(function: Callable) -> Callable:
+  """function(tuned, frozen, batch) of each member on the same batch."""
+
+  def members(tuned, frozen, batch):
+    leaves = jax.tree.leaves(tuned)
+    return jax.vmap(
+      function,
+      in_axes=(0, None, None),
+      axis_name=MEMBERS,
+      axis_size=leaves[0].shape[0] if leaves else 1,  # no method: one member
+    )(tuned, frozen, batch)
+
+  return members
+
+
+def _of_rows(tuned: Tree, batch: Batch) -> Tree:
+  """What each row of a mixed batch is tuned by.
+
+  `batch['member']`, [B], names one of the prompts that `tuned` holds along its
+  first axis; without it there is one prompt for all.
+  """
+  if 'member' not in batch:
+    return tuned
+  return jax.tree.map(lambda x: x[batch['member']], tuned)

@@ -7,6 +7,8 @@ import pathlib
 import time
 from typing import Any
 
+import jax
+
 from ptjax import config as config_lib
 from ptjax import (
   evaluate,
@@ -14,12 +16,14 @@ from ptjax import (
   parts,
   report,
   serve,
+  stop,
+  sweep,
   tree,
   workdir,
   writer,
 )
 from ptjax.data import split
-from ptjax.export import prompt as prompt_lib
+from ptjax.export import bank, names
 from ptjax.methods import base
 from ptjax.tasks import submission
 
@@ -46,6 +50,8 @@ def run(config: Any, folder: pathlib.Path) -> dict[str, Any]:
     out = workdir.read_json(folder / 'results.json')
     log.say(writer.table(report.rows(out)))
     log.say('each prompt is the one that was best on dev')
+    for line in sweep.tell(config, out, folder):
+      log.say(line)
     log.say(f'{folder}: results.json, predictions/, prompts/, metrics.jsonl')
   return out
 
@@ -78,10 +84,10 @@ def _train(
   workdir.hold_model(folder, made.loaded.fingerprint)
   # All data first: a misnamed column of the last task shows at once.
   runs = [loop.TaskRun(made, task, folder, log) for task in tasks]
-  with loop.StopSignal().listen() as stop:
+  with stop.StopSignal().listen() as wish:
     while runs:
       run_ = runs.pop(0)  # so that its state goes when it is done
-      found[run_.name] = run_.run(stop)
+      found[run_.name] = run_.run(wish)
       best, frozen = run_.state.best, run_.frozen
       if config.eval.submission:
         _submit(
@@ -99,26 +105,31 @@ def _train(
 def evaluate_only(
   config: Any, folder: pathlib.Path, *, prompt: str
 ) -> dict[str, Any]:
-  """Scores a prompt, or the model alone, on `eval.split` of each task."""
+  """Scores prompts, or the model alone, on `eval.split` of each task.
+
+  Each example meets all prompts of its task in one pass.
+  """
   tasks = check(config)
-  if prompt:
-    for task in tasks:  # before the first is scored
-      prompt_lib.find(prompt, task=split.short(task))
+  prompts = {}
+  for task in tasks:  # before the first is scored
+    name = split.short(task)
+    prompts[name] = names.find(prompt, task=name) if prompt else []
+    bank.same_model(prompts[name])
+    bank.same_length(prompts[name])
   flat = {**config_lib.flatten(config), 'prompt': prompt}
   with (
     workdir.claim(folder, flat),
     writer.Writer(folder, tensorboard=False) as log,
   ):
     log.say(f'{folder}: loading {config.model}')
-    made, *_ = serve.with_prompt(config, '')
+    made, *_ = serve.with_prompts(config, [])
     data = [(task, _evaluated(made, task)) for task in tasks]
     found = {}
     for task, splits in data:
       name = split.short(task)
-      made, tuned, frozen = serve.with_prompt(
-        config, prompt, task=name, made=made
+      made, tuned, frozen = serve.with_prompts(
+        config, prompts[name], made=made, say=log.say
       )
-      record = prompt_lib.read(prompt, task=name)[1] if prompt else {}
       began = time.monotonic()
       found[name] = evaluate.final(
         made,
@@ -127,11 +138,9 @@ def evaluate_only(
         frozen,
         splits[split.reported(config)],
         folder=folder,
-        step=record.get('step'),
+        members=[_known(p) for p in prompts[name]],
       )
       found[name]['seconds'] = round(time.monotonic() - began, 1)
-      if 'dev_score' not in record:
-        del found[name]['selected_on']  # nobody knows how it was
       if config.eval.submission:
         _submit(
           made,
@@ -146,6 +155,13 @@ def evaluate_only(
     log.say(writer.table(report.rows(out)))
     log.say(f'{folder}: results.json, predictions/')
   return out
+
+
+def _known(found: Any) -> dict[str, Any]:
+  """What a prompt's file says of it."""
+  keys = ('seed', 'lr', 'init', 'step', 'dev_score')
+  known = {k: found.record[k] for k in keys if k in found.record}
+  return {'prompt': found.path, **known}
 
 
 def _evaluated(made: parts.Parts, task: Any) -> dict[str, split.Split]:
@@ -169,7 +185,7 @@ def _submit(
 ) -> None:
   """The leaderboard's file of a task, from its test split."""
   by = made.config.eval.by
-  answers = evaluate.answer(made, tuned, frozen, data, by=by)
+  answers = evaluate.answer(made, tuned, frozen, data, by=by).ensemble
   path, replaced = submission.write(
     folder / 'submission', task, answers, examples=data.examples
   )
@@ -198,7 +214,8 @@ def _write(
     },
     method={
       'name': made.config.method.name,
-      'parameters': tree.count(tuned),
+      # Of one member, however many there are.
+      'parameters': tree.count(jax.tree.map(lambda x: x[0], tuned)),
     },
   )
   workdir.write_json(folder / 'results.json', out)

@@ -126,15 +126,16 @@ class TunedModel:
   def _place(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
     """Virtual tokens in front: ids from the embedding's row count upward.
 
-    `batch['prompted']`, booleans [B], leaves a row's prompt out by its mask:
-    that row is the untuned model's, in the same compiled function.
+    `batch['front']`, integers [B], says how many of a row's virtual tokens
+    count, the last ones; a row with 0 is the untuned model's, in the same
+    compiled function. Without it all count.
     """
     inputs_BxL, mask_BxL = batch['inputs'], batch['input_mask'].astype(bool)
     shape = (inputs_BxL.shape[0], self.method.front)
     first = self._config.vocab_size
     ids_P = jnp.arange(first, first + shape[1], dtype=inputs_BxL.dtype)
-    prompted_B = batch.get('prompted', jnp.ones(shape[0], bool))
-    front_BxP = jnp.broadcast_to(prompted_B[:, None], shape)
+    front_B = batch.get('front', jnp.full(shape[0], shape[1]))
+    front_BxP = jnp.arange(shape[1]) >= shape[1] - front_B[:, None]
     return (
       jnp.concatenate([jnp.broadcast_to(ids_P, shape), inputs_BxL], axis=1),
       jnp.concatenate([front_BxP, mask_BxL], axis=1),

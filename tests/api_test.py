@@ -38,8 +38,9 @@ def test_train_returns_what_it_leaves(room, trained):
 
 def test_a_run_is_loaded_with_all_that_trained(room, trained):
   model = api.load(str(room / 'model'), prompt=str(room / 'run'), max_length=3)
-  assert tree.count(model.tuned) == trained[1]['method']['parameters']
-  assert not set(tree.flatten(model.tuned)) & set(tree.flatten(model.frozen))
+  tuned, frozen = model.server.tuned, model.server.frozen
+  assert tree.count(tuned) == trained[1]['method']['parameters']
+  assert not set(tree.flatten(tuned)) & set(tree.flatten(frozen))
   answers = api.generate(model, ['the cat sat', 'a dog'])
   assert len(answers) == 2 and all(isinstance(a, str) for a in answers)
   nats = api.score(model, ['the cat sat', 'a dog'], ['here', 'there is'])

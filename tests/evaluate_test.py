@@ -4,6 +4,7 @@ import dataclasses
 import json
 import random
 
+import jax
 import numpy as np
 import pytest
 import tiny
@@ -28,7 +29,14 @@ def made(tmp_path_factory):
   built = parts.build(c)
   (task,) = split.tasks(c)
   dev = split.load(c, task, ['dev'], built.tokenizer)['dev']
-  return built, task, dev, *built.init(seed=0)
+  return built, task, dev, *built.init()
+
+
+def answer(*args, **kwargs):
+  """One member's answers."""
+  found = evaluate.answer(*args, **kwargs)
+  assert found.members == [found.ensemble]
+  return found.ensemble
 
 
 def turned(dev):
@@ -53,8 +61,8 @@ def test_answers_stand_in_the_order_of_the_examples(made, by):
   """Batches are sorted by length; the last one has filler rows."""
   built, _, dev, tuned, frozen = made
   dev = of_words(built, dev)
-  answers = evaluate.answer(built, tuned, frozen, dev, by=by)
-  back = evaluate.answer(built, tuned, frozen, turned(dev), by=by)
+  answers = answer(built, tuned, frozen, dev, by=by)
+  back = answer(built, tuned, frozen, turned(dev), by=by)
   assert len(answers) == 11 and answers == back[::-1]
   assert len(set(answers)) > 1
 
@@ -63,14 +71,15 @@ def test_rank_takes_the_likeliest_choice(made):
   """As three data sets whose examples have one of the choices as target."""
   built, _, dev, tuned, frozen = made
   dev = of_words(built, dev)
-  answers = evaluate.answer(built, tuned, frozen, dev, by='rank')
+  answers = answer(built, tuned, frozen, dev, by='rank')
   log_probs = step.make_log_probs(built.tuned_model)
   nats = np.zeros((11, 3))
+  one = jax.tree.map(lambda x: x[0], tuned)
   for c in range(3):
-    one = [batch.Encoded(e.inputs, e.choices[c]) for e in dev.encoded]
-    some = dataclasses.replace(dev, encoded=one)
+    rows = [batch.Encoded(e.inputs, e.choices[c]) for e in dev.encoded]
+    some = dataclasses.replace(dev, encoded=rows)
     for part in some.eval_batches(batch_size=4, with_choices=False):
-      found, _ = log_probs(tuned, frozen, part)
+      found, _ = log_probs(one, frozen, part)
       for index, value in zip(part['index'], found):
         if index >= 0:
           nats[index, c] = value
@@ -80,37 +89,38 @@ def test_rank_takes_the_likeliest_choice(made):
 
 def test_without_its_prompt_the_answers_are_the_models(made):
   built, _, dev, tuned, frozen = made
-  bare = evaluate.answer(built, tuned, frozen, dev, by='rank', prompted=False)
+  bare = answer(built, tuned, frozen, dev, by='rank', prompted=False)
   settings = built.config.method.copy_and_resolve_references()
   settings.name = 'none'
   none = built.of_method(settings)
-  own, rest = none.place({})
-  assert bare == evaluate.answer(none, own, rest, dev, by='rank')
+  own, rest = none.place([])
+  assert bare == answer(none, own, rest, dev, by='rank')
   assert none.of_method(settings) is none
 
 
 def test_evaluation_is_greedy_whatever_predict_draws_with(made):
   built, _, dev, tuned, frozen = made
-  want = evaluate.answer(built, tuned, frozen, dev, by='generate')
+  want = answer(built, tuned, frozen, dev, by='generate')
   config = built.config.copy_and_resolve_references()
   config.temperature = 5.0
   hot = dataclasses.replace(built, config=config)
-  assert hot.generate is not hot.greedy
-  assert evaluate.answer(hot, tuned, frozen, dev, by='generate') == want
+  assert answer(hot, tuned, frozen, dev, by='generate') == want
 
 
 def test_predictions_are_written_whole_or_not_at_all(made, tmp_path):
   dev = made[2].head(2)
   path = tmp_path / 'predictions' / 'cb-dev.jsonl'
-  answers = {'generate': ['é – “ü”', '\ud800']}
+  texts = ['é – “ü”', '\ud800']
+  answers = {'generate': evaluate.Answers([texts], texts)}
   evaluate.write_predictions(path, dev, answers)
   before = path.read_text('utf-8')
   lines = [json.loads(line) for line in before.splitlines()]
-  assert [line['generate'] for line in lines] == answers['generate']
+  assert [line['generate'] for line in lines] == texts
   assert 'é – “ü”' in before  # a person can read it
   assert lines[0]['target'] == dev.examples[0].targets
   with pytest.raises(IndexError):
-    evaluate.write_predictions(path, dev, {'rank': ['one too few']})
+    few = evaluate.Answers([['one too few']], ['one too few'])
+    evaluate.write_predictions(path, dev, {'rank': few})
   assert path.read_text('utf-8') == before
   assert [p.name for p in path.parent.iterdir()] == ['cb-dev.jsonl']
 
@@ -134,7 +144,9 @@ def test_what_could_not_be_scored_is_refused_first(made):
 def test_final_writes_both_ways_and_scores_the_chosen_one(made, tmp_path):
   built, task, dev, tuned, frozen = made
   found = evaluate.final(
-    built, task, tuned, frozen, dev, folder=tmp_path, step=7
+    *(built, task, tuned, frozen, dev),
+    folder=tmp_path,
+    members=[{'step': 7}],
   )
   text = (tmp_path / 'predictions/cb-dev.jsonl').read_text()
   lines = [json.loads(line) for line in text.splitlines()]

@@ -141,7 +141,9 @@ def test_a_prompt_that_is_missing_is_told_before_any_task_is_scored(
     *('--mode=evaluate', f'--prompt={tmp_path / "lone"}'),
     f'--workdir={tmp_path / "w"}',
   )
-  assert code == 2 and "'rte' is not among its prompts (cb)" in said
+  assert (
+    code == 2 and "'rte' is not among the tasks of its prompts (cb)" in said
+  )
   assert not (tmp_path / 'w').exists()
 
 

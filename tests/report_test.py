@@ -26,11 +26,19 @@ def entry(**values):
   other = {'metrics': {'accuracy': 70.0}, 'score': 70.0, 'invalid': 0.0}
   return report.entry(
     task,
-    {'generate': found, 'rank': other},
+    {'generate': alone(found), 'rank': alone(other)},
     by='generate',
     split=split('dev', cut=2),
-    step=150,
+    members=[{'step': 150, 'dev_score': 50.0}],
   )
+
+
+def alone(scores):
+  return {'members': [scores], 'ensemble': scores, 'agreement': 100.0}
+
+
+def one(value: float):
+  return report.spread([value], 0, value)
 
 
 def test_an_entry_says_what_it_is_a_score_of():
@@ -62,11 +70,11 @@ def results(tasks):
 
 
 def test_the_score_is_the_mean_over_tasks_not_over_metrics():
-  one, two = entry(), entry()
-  two['score'] = report.members([90.0])
-  two['metrics'] = {'accuracy': report.members([90.0])}
-  one['seconds'], two['seconds'] = 1.25, 2.0
-  found = results({'cb': one, 'rte': two})
+  first, two = entry(), entry()
+  two['score'] = one(90.0)
+  two['metrics'] = {'accuracy': one(90.0)}
+  first['seconds'], two['seconds'] = 1.25, 2.0
+  found = results({'cb': first, 'rte': two})
   assert found['score'] == {'average': 70.0, 'best': 70.0, 'ensemble': 70.0}
   assert found['seconds'] == 3.2
   assert list(found) == ['tasks', 'score', 'model', 'method', 'seconds']
@@ -74,7 +82,7 @@ def test_the_score_is_the_mean_over_tasks_not_over_metrics():
 
 def test_what_is_not_finite_is_null_and_a_dash():
   bad = entry(accuracy=float('nan'))
-  bad['score'] = report.members([float('inf')])
+  bad['score'] = one(float('inf'))
   found = results({'cb': bad, 'rte': entry()})
   text = json.dumps(found, allow_nan=False)
   assert json.loads(text)['score']['average'] is None
@@ -99,8 +107,8 @@ def test_the_health_counts_what_was_cut(cut):
     'frozen': 800_000,
     'majority': 50.0,
     'untuned_rank': 41.6,
-    'loss': 3.2,
-    'grad_norm': 0.5,
+    'loss': [3.2],
+    'grad_norm': [0.5],
   }
   said = report.health(
     'cb', found, train=split('train', size=9, cut=cut), dev=split('dev')
@@ -108,3 +116,46 @@ def test_the_health_counts_what_was_cut(cut):
   assert '9 training and 3 dev examples' in said and '8, 16 pieces' in said
   assert 'majority class 50.0; untuned model: rank 41.6' in said
   assert ('2 inputs were longer' in said) == bool(cut)
+
+
+def test_five_members_are_the_papers_table():
+  """Average ± standard deviation of the sample, best by dev, ensemble."""
+  dev = [50.0, 70.0, 60.0]
+  each = [
+    {'metrics': {'accuracy': a}, 'score': a, 'invalid': 0.0}
+    for a in (40.0, 45.0, 80.0)
+  ]
+  together = {'metrics': {'accuracy': 85.0}, 'score': 85.0, 'invalid': 5.0}
+  scored = {'members': each, 'ensemble': together, 'agreement': 75.0}
+  members = [
+    {'seed': i, 'lr': 0.3, 'init': 'uniform', 'step': 10, 'dev_score': d}
+    for i, d in enumerate(dev)
+  ]
+  arguments = {'by': 'generate', 'split': split('test')}
+  found = report.entry(
+    base.load('rte'), {'generate': scored}, members=members, **arguments
+  )
+  assert found['metrics']['accuracy'] == {
+    'average': 55.0,
+    'best': 45.0,  # chosen on dev, not by what is reported
+    'ensemble': 85.0,
+    'members': [40.0, 45.0, 80.0],
+    'std': round(float(np.std([40, 45, 80], ddof=1)), 4),
+  }
+  assert (found['best_member'], found['best_by']) == (1, 'dev')
+  assert found['members'][2]['score'] == 80.0 and found['invalid'] == 5.0
+  whole = results({'rte': found, 'cb': found})
+  assert whole['score']['members'] == [40.0, 45.0, 80.0]
+  rows = report.rows(whole)
+  assert rows[1][:6] == [
+    'rte', 'accuracy (test)', '55.0 ± 21.8', '45.0', '85.0', '75.0'
+  ]  # fmt: skip
+  assert rows[-1][:5] == ['all', 'score', '55.0 ± 21.8', '45.0', '85.0']
+  table = report.member_rows(found['members'], ('lr',))
+  assert [row[0] for row in table] == ['member', '1', '2', '0']
+  # Prompts of which nobody knows a dev score: the best is that of the report.
+  found = report.entry(
+    base.load('rte'), {'generate': scored}, members=[{}] * 3, **arguments
+  )
+  assert (found['best_member'], found['best_by']) == (2, 'test')
+  assert 'selected_on' not in found

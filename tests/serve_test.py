@@ -11,7 +11,7 @@ import tiny
 from ptjax import config as config_lib
 from ptjax import parts, serve, tree
 from ptjax.config import UserError
-from ptjax.export import npy, prompt
+from ptjax.export import names, npy, prompt
 
 
 @pytest.fixture(scope='module')
@@ -32,17 +32,18 @@ def config(room, **changes):
 
 @pytest.fixture(scope='module')
 def made(room):
-  return serve.with_prompt(config(room), str(room / 'p.npy'))
+  """A server of one prompt."""
+  return serve.Server(config(room), names.find(str(room / 'p.npy')))
 
 
 def test_a_score_is_the_sum_over_target_and_end(made):
-  built, own, frozen = made
+  built, own, frozen = made.parts, made.tuned, made.frozen
   rows = [
     {'inputs': 'the cat sat', 'targets': 'here'},
     {'inputs': 'a red box is there', 'targets': 'dog sat on'},
     {'input_ids': [3, 4], 'target_ids': [5, 6, 7]},
   ]
-  found = serve.score(built, own, frozen, rows)
+  found = made.score(rows)
   assert [f['num_tokens'] for f in found] == [2, 4, 3]
   inputs, targets = np.zeros((2, 3, 8), np.int32)
   for i, row in enumerate(rows):
@@ -61,13 +62,12 @@ def test_a_score_is_the_sum_over_target_and_end(made):
 
 
 def test_predictions_stand_in_the_order_of_the_rows(made):
-  built, own, frozen = made
   texts = ['the cat sat', 'a', 'dog ran on a red mat box is was', 'here']
   rows = [{'inputs': text} for text in texts]
-  found = serve.predict(built, own, frozen, rows)
-  back = serve.predict(built, own, frozen, rows[::-1])
+  found = made.predict(rows)
+  back = made.predict(rows[::-1])
   assert found == back[::-1] and len(found) == 4
-  assert serve.predict(built, own, frozen, []) == []
+  assert made.predict([]) == []
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_row_that_means_nothing_is_told_by_its_number(made, row, sentence):
   """Ids from the vocabulary's end upward would read the prompt's rows."""
   good = {'inputs': 'the cat'}
   with pytest.raises(UserError, match=f'row 2: .*{sentence}'):
-    serve.predict(*made, [good, row])
+    made.predict([good, row])
 
 
 @pytest.mark.parametrize(
@@ -111,10 +111,14 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path, data, sentence):
 def test_an_empty_file_gives_an_empty_one_and_odd_text_survives(
   room, tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(serve, 'with_prompt', lambda *_: (None, None, None))
-  monkeypatch.setattr(
-    serve, 'predict', lambda *args: [{'prediction': 'é\ud800'}] * len(args[3])
-  )
+  class Server:
+    def __init__(self, *_):
+      pass
+
+    def predict(self, rows):
+      return [{'prediction': 'é\ud800'}] * len(rows)
+
+  monkeypatch.setattr(serve, 'Server', Server)
   source, target = tmp_path / 'in.jsonl', tmp_path / 'new' / 'out.jsonl'
   flags = {'mode': 'predict', 'source': str(source), 'target': str(target)}
   source.write_text('')
@@ -136,7 +140,7 @@ def test_a_failure_leaves_the_earlier_answers(room, tmp_path, monkeypatch):
   def fail(*_):
     raise UserError('no such model')
 
-  monkeypatch.setattr(serve, 'with_prompt', fail)
+  monkeypatch.setattr(serve, 'Server', fail)
   with pytest.raises(UserError):
     serve.run(
       config(room),
@@ -162,14 +166,14 @@ def test_a_failure_leaves_the_earlier_answers(room, tmp_path, monkeypatch):
 def test_what_does_not_fit_the_model_is_refused(made, held, sentence):
   own = {name: np.zeros(shape, np.float32) for name, shape in held.items()}
   with pytest.raises(UserError, match=sentence):
-    made[0].place(tree.unflatten(own))
+    made.parts.place([tree.unflatten(own)])
 
 
 def test_weights_tuned_beside_a_prompt_come_back_with_it(room, made, tmp_path):
   """`tune` may take both, or leave the prompt as it started."""
-  built = made[0]
-  names = [n for n in tree.flatten({'model': built.loaded.params})]
-  name = next(n for n in names if 'norm' in n)
+  built = made.parts
+  every = tree.flatten({'model': built.loaded.params})
+  name = next(n for n in every if 'norm' in n)
   weights = tree.flatten({'model': built.loaded.params})[name]
   own = {'prompt/encoder': np.ones((3, 24), np.float32), name: weights + 1}
   record = {
@@ -178,25 +182,30 @@ def test_weights_tuned_beside_a_prompt_come_back_with_it(room, made, tmp_path):
   }
   path = tmp_path / 'both.safetensors'
   prompt.write(path, tree.unflatten(own), record)
-  again, tuned, frozen = serve.with_prompt(config(room), str(path), made=built)
+  again, tuned, frozen = serve.with_prompts(
+    config(room), names.find(str(path)), made=built
+  )
   assert set(tree.flatten(tuned)) == set(own)
   assert name not in tree.flatten(frozen)
-  np.testing.assert_array_equal(tree.flatten(tuned)[name], weights + 1)
+  np.testing.assert_array_equal(tree.flatten(tuned)[name][0], weights + 1)
   assert again.tuned_model.method.length == 3
   record['model']['fingerprint'] = 'another'
   prompt.write(path, tree.unflatten(own), record)
   with pytest.raises(UserError, match='was trained on m'):
-    serve.with_prompt(config(room), str(path), made=built)
+    serve.with_prompts(config(room), names.find(str(path)), made=built)
 
 
 def test_a_tuned_model_is_named_as_a_prompt(room, made, tmp_path):
-  built = made[0]
+  built = made.parts
   bigger = jax.tree.map(lambda x: x + 1, built.loaded.params)
   path = tmp_path / 'all.safetensors'
   prompt.write(path, {'model': bigger}, {'method': {'name': 'model_tuning'}})
-  again, tuned, frozen = serve.with_prompt(config(room), str(path), made=built)
+  again, tuned, frozen = serve.with_prompts(
+    config(room), names.find(str(path)), made=built
+  )
   assert not jax.tree.leaves(frozen) and again.tuned_model.method.front == 0
-  assert tree.checksum(tuned) == tree.checksum({'model': bigger})
+  alone = jax.tree.map(lambda x: x[0], tuned)
+  assert tree.checksum(alone) == tree.checksum({'model': bigger})
 
 
 def test_another_models_tokenizer_is_refused(room, made, tmp_path):

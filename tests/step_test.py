@@ -1,6 +1,7 @@
 """One update: what it changes, what it never touches, when it is refused."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +22,30 @@ def parts():
   c.method.length, c.method.init = 6, 'uniform'
   tuned_model = TunedModel(model, base.make(c.method))
   tuned, frozen = tuned_model.init(jax.random.key(1), params)
-  return tuned_model, tuned, frozen, optim.make(c.optimizer, steps=10)
+  return tuned_model, tuned, frozen, make_tx(c.optimizer)
+
+
+def make_tx(settings):
+  return functools.partial(optimizer, settings)
+
+
+def optimizer(settings, lr):
+  return optim.make(settings, steps=10, lr=lr)
+
+
+def step_of(tuned_model, make_tx, *, rate=0.3, **options):
+  """A step of one member, without the member axis."""
+  train_step = step.make_train_step(
+    tuned_model, make_tx, rates=[rate], options=step.StepOptions(**options)
+  )
+  return tiny.alone(train_step)
 
 
 def start(parts):
-  _, tuned, _, tx = parts
+  _, tuned, _, make_tx = parts
   # The step donates its state, and the fixture's arrays are everybody's.
   copy = jax.tree.map(jnp.copy, tuned)
-  return step.init_state(copy, tx, rng=jax.random.key(2))
+  return step.init_state(copy, make_tx(0.3), rng=jax.random.key(2))
 
 
 def test_only_the_prompt_and_its_optimizer_state_are_in_the_state(parts):
@@ -38,9 +55,7 @@ def test_only_the_prompt_and_its_optimizer_state_are_in_the_state(parts):
   assert held <= {(), (1,), (6, 24)}
   assert set(tree.flatten(state.tuned)) == {'prompt/encoder'}
   before = tree.checksum(frozen)
-  new, metrics = step.make_train_step(tuned_model, tx)(
-    state, frozen, tiny.batch()
-  )
+  new, metrics = step_of(tuned_model, tx)(state, frozen, tiny.batch())
   assert tree.checksum(frozen) == before
   moved = np.abs(new.tuned['prompt']['encoder'] - tuned['prompt']['encoder'])
   assert (moved > 0).all() and metrics['grad_norm'] > 0
@@ -68,7 +83,7 @@ def test_the_loss_is_the_formula(parts):
 
 def test_filler_rows_and_padding_do_not_count(parts):
   tuned_model, _, frozen, tx = parts
-  train_step = step.make_train_step(tuned_model, tx)
+  train_step = step_of(tuned_model, tx)
   batch = tiny.batch()
   filled = {
     k: np.concatenate([v, np.zeros_like(v[:2])]) for k, v in batch.items()
@@ -94,9 +109,8 @@ def test_micro_batches_of_unequal_targets_sum_to_the_whole(parts, micro):
   """An average of averages would weigh short targets too much."""
   tuned_model, _, frozen, tx = parts
   batch = tiny.batch(rows=8)
-  options = step.StepOptions(accumulate=micro)
-  whole, m = step.make_train_step(tuned_model, tx)(start(parts), frozen, batch)
-  split, n = step.make_train_step(tuned_model, tx, options=options)(
+  whole, m = step_of(tuned_model, tx)(start(parts), frozen, batch)
+  split, n = step_of(tuned_model, tx, accumulate=micro)(
     start(parts), frozen, batch
   )
   assert float(m['grad_norm']) == pytest.approx(float(n['grad_norm']), rel=1e-5)
@@ -112,7 +126,7 @@ def test_micro_batches_of_unequal_targets_sum_to_the_whole(parts, micro):
 def test_a_non_finite_loss_keeps_the_last_good_state_for_good(parts):
   """Also when the next batches are fine: the host reads metrics late."""
   tuned_model, _, frozen, tx = parts
-  train_step = step.make_train_step(tuned_model, tx)
+  train_step = step_of(tuned_model, tx)
   state, _ = train_step(start(parts), frozen, tiny.batch())
   want = np.asarray(state.tuned['prompt']['encoder'])
   broken = jax.tree.map(lambda x: x * jnp.nan, frozen)
@@ -139,13 +153,11 @@ def test_an_update_that_is_not_finite_is_not_made():
   }
   start_at = {'w': jnp.arange(8.0)}
   for rate, made in ((3e38, False), (0.1, True)):
-    c = config_lib.default()
-    c.optimizer.lr = rate
-    tx = optim.make(c.optimizer, steps=10)
+    tx = make_tx(config_lib.default().optimizer)
     state = step.init_state(
-      jax.tree.map(jnp.copy, start_at), tx, rng=jax.random.key(2)
+      jax.tree.map(jnp.copy, start_at), tx(rate), rng=jax.random.key(2)
     )
-    new, metrics = step.make_train_step(Linear(), tx)(state, {}, batch)
+    new, metrics = step_of(Linear(), tx, rate=rate)(state, {}, batch)
     assert np.isfinite([metrics['loss'], metrics['grad_norm']]).all()
     assert (bool(new.ok), int(new.step)) == (made, int(made))
     assert (np.abs(new.tuned['w'] - start_at['w']).max() > 0) == made
@@ -157,9 +169,7 @@ def test_dropout_repeats_by_step_and_differs_between_steps(parts):
   tuned_model = dataclasses.replace(
     parts[0], model=parts[0].model.clone(config=config)
   )
-  train_step = step.make_train_step(
-    tuned_model, tx, options=step.StepOptions(dropout=True)
-  )
+  train_step = step_of(tuned_model, tx, dropout=True)
 
   def at(n):
     state = start(parts).replace(step=jnp.int32(n))
@@ -170,24 +180,34 @@ def test_dropout_repeats_by_step_and_differs_between_steps(parts):
 
 
 def test_a_tie_on_dev_keeps_the_earlier_prompt(parts):
-  state = start(parts).replace(step=jnp.int32(10))
-  state = step.note_score(state, 70.0)
+  """Of each member by itself."""
+  one = start(parts).replace(step=jnp.int32(10))
+  state = jax.tree.map(lambda x: jnp.stack([x, x]), one)
+  state = step.note_score(state, jnp.array([70.0, 50.0]))
   first = np.asarray(state.best['prompt']['encoder'])
   moved = jax.tree.map(lambda x: x + 1, state.tuned)
-  state = step.note_score(state.replace(step=jnp.int32(20), tuned=moved), 70.0)
-  assert (int(state.best_step), int(state.stale)) == (10, 1)
-  np.testing.assert_array_equal(state.best['prompt']['encoder'], first)
-  state = step.note_score(state.replace(step=jnp.int32(30)), 70.1)
-  assert (int(state.best_step), int(state.stale)) == (30, 0)
-  np.testing.assert_array_equal(state.best['prompt']['encoder'], first + 1)
+  state = state.replace(step=state.step + 10, tuned=moved)
+  state = step.note_score(state, jnp.array([70.0, 50.1]))
+  assert state.best_step.tolist() == [10, 20]
+  assert state.stale.tolist() == [1, 0]
+  best = state.best['prompt']['encoder']
+  np.testing.assert_array_equal(best[0], first[0])
+  np.testing.assert_array_equal(best[1], first[1] + 1)
+  state = step.note_score(
+    state.replace(step=state.step + 10), jnp.array([70.1, 0.0])
+  )
+  assert state.best_step.tolist() == [30, 20]
+  assert state.stale.tolist() == [0, 1]
+  best = state.best['prompt']['encoder']
+  np.testing.assert_array_equal(best, first + 1)
 
 
 def test_two_steps_compile_once(parts):
   tuned_model, _, frozen, tx = parts
-  train_step = step.make_train_step(tuned_model, tx)
-  state = start(parts)
+  train_step = step.make_train_step(tuned_model, tx, rates=[0.3])
+  alone, state = tiny.alone(train_step), start(parts)
   for seed in range(3):
-    state, _ = train_step(state, frozen, tiny.batch(seed))
+    state, _ = alone(state, frozen, tiny.batch(seed))
   assert train_step._cache_size() == 1
 
 
@@ -202,7 +222,7 @@ def test_a_row_without_its_prompt_is_the_untuned_models(parts):
     tuned_model._shift(jnp.asarray(batch['targets'])),
   )
   with_prompt = tuned_model.logits(tuned, frozen, batch)
-  batch['prompted'] = np.array([True, False, True, False])
+  batch['front'] = np.array([6, 0, 6, 0])
   mixed = tuned_model.logits(tuned, frozen, batch)
   np.testing.assert_allclose(mixed[1::2], bare[1::2], rtol=1e-5, atol=1e-5)
   np.testing.assert_allclose(mixed[::2], with_prompt[::2], rtol=1e-5, atol=1e-5)

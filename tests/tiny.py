@@ -52,6 +52,20 @@ def batch(seed: int = 0, *, rows: int = 4, length: int = 9, target: int = 5):
   }
 
 
+def alone(train_step):
+  """A population's step for one member without the member axis."""
+
+  def run(state, frozen, batch):
+    add, take = lambda x: x[None], lambda x: x[0]
+    state, batch = jax.tree.map(jnp.asarray, (state, batch))
+    out = train_step(
+      *jax.tree.map(add, (state,)), frozen, jax.tree.map(add, batch)
+    )
+    return jax.tree.map(take, out)
+
+  return run
+
+
 WORDS = 'the cat dog sat ran on a red mat box is was not here there'.split()
 
 

@@ -34,7 +34,11 @@ def logits(parts):
   made = jax.jit(parts[0].logits)
 
   def run(**changes):
-    batch = {**tiny.batch(), 'prompted': np.ones(4, bool), **changes}
+    batch = {
+      **tiny.batch(),
+      'front': np.full(4, parts[0].method.front),
+      **changes,
+    }
     return np.asarray(made(parts[1], parts[2], batch), np.float64)
 
   return run
@@ -106,7 +110,7 @@ def test_greedy_steps_say_what_the_whole_decoder_says(parts, logits):
     length = ends[0] + 1 if len(ends) else len(row)
     np.testing.assert_array_equal(row[:length], said[:length])
   # And it is the prompt that is read, not its absence.
-  bare = logits(targets=ids, prompted=np.zeros(4, bool))
+  bare = logits(targets=ids, front=np.zeros(4, int))
   assert np.abs(bare - with_prompt).max() > 0.1
 
 

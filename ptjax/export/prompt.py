@@ -2,10 +2,10 @@
 
 One safetensors file holds the arrays by their slash-names and, as metadata, a
 JSON record: the frozen model's name and fingerprint, the method, the task, the
-step and the score. Also finds a prompt by the name a user gives it: such a
-file, a run's folder, or an array of somebody else's (`export.npy`).
+step and the score. Which file a user's words mean stands in `export.names`.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -17,16 +17,71 @@ import safetensors.numpy
 
 from ptjax import tree
 from ptjax.config import UserError
-from ptjax.export import npy
+
+# RecursionError: nested JSON can claim any depth.
+_UNREADABLE = (
+  safetensors.SafetensorError,
+  ValueError,
+  OSError,
+  RecursionError,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+  """What was tuned, by the name that rows and tables call it.
+
+  Attributes:
+    own: parameters by nested names, {'prompt': {'encoder': [P, D]}} of a soft
+      prompt.
+    record: what its file says of it; {} for a bare array.
+    path: where it is from, for messages.
+  """
+
+  name: str
+  own: Any
+  record: dict[str, Any]
+  path: str
+
+  @property
+  def rows(self) -> np.ndarray:
+    """The virtual tokens [P, D].
+
+    Raises:
+      UserError: it is none of a soft prompt.
+    """
+    found = tree.flatten(self.own)
+    if set(found) != {'prompt/encoder'}:
+      raise UserError(
+        f'{self.path} is no soft prompt alone: it holds {len(found)} '
+        f'parameters such as {next(iter(found), "none")}; name the prompt of a '
+        'soft_prompt'
+      )
+    rows_PxD = found['prompt/encoder']
+    if rows_PxD.ndim != 2 or not rows_PxD.size:
+      raise UserError(
+        f'{self.path} has shape {rows_PxD.shape}, not [P, D] with P above 0'
+      )
+    if not np.isfinite(rows_PxD).all():
+      raise UserError(f'{self.path} has values that are not finite')
+    return rows_PxD
 
 
 def write(path: pathlib.Path, tuned: Any, record: dict[str, Any]) -> None:
+  """Writes a prompt file."""
+  save(path, tree.flatten(tuned), {'ptjax': record})
+
+
+def save(
+  path: pathlib.Path, arrays: dict[str, Any], metadata: dict[str, Any]
+) -> None:
   """Writes aside and renames, so that a reader never sees half a file."""
-  arrays = {k: np.asarray(v) for k, v in tree.flatten(tuned).items()}
+  arrays = {k: np.asarray(v) for k, v in arrays.items()}
   aside = path.with_name(f'.{path.name}.part')
   path.parent.mkdir(parents=True, exist_ok=True)
+  texts = {key: json.dumps(value) for key, value in metadata.items()}
   try:
-    safetensors.numpy.save_file(arrays, aside, {'ptjax': json.dumps(record)})
+    safetensors.numpy.save_file(arrays, aside, texts)
     os.replace(aside, path)
   except safetensors.SafetensorError as error:  # also what a full disk is
     raise OSError(f'{path} cannot be written: {error}') from None
@@ -34,81 +89,56 @@ def write(path: pathlib.Path, tuned: Any, record: dict[str, Any]) -> None:
     aside.unlink(missing_ok=True)
 
 
-def read(name: str, *, task: str = '') -> tuple[Any, dict[str, Any]]:
-  """(tuned, record) of a file or a run.
-
-  Args:
-    name: a file of `write`, a run's folder, a .npy array, or a checkpoint
-      folder of google-research/prompt-tuning.
-    task: which of a run's prompts; may be left out if there is one.
+def read(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+  """(arrays by slash-names, metadata) of a file of `save`.
 
   Raises:
-    UserError: nothing there, or nothing that is a prompt.
+    UserError: it is no such file.
   """
-  path = find(name, task=task)
-  if path.suffix != '.safetensors':
-    return {'prompt': {'encoder': npy.read(path)}}, {}
   try:
     with safetensors.safe_open(path, framework='numpy') as file:
-      flat = {key: file.get_tensor(key) for key in file.keys()}
-      record = json.loads((file.metadata() or {}).get('ptjax', 'null'))
-  except (safetensors.SafetensorError, ValueError, OSError) as error:
+      arrays = {key: file.get_tensor(key) for key in file.keys()}
+      texts = file.metadata() or {}
+    metadata = {
+      key: json.loads(texts[key]) for key in ('ptjax', 'bank') if key in texts
+    }
+  except _UNREADABLE as error:
     raise UserError(f'{path} cannot be read as a prompt: {error}') from None
-  if not isinstance(record, dict):
+  if not all(isinstance(value, dict) for value in metadata.values()):
+    metadata = {}
+  if not metadata:
     raise UserError(
       f'{path} is a safetensors file but no prompt of ptjax: its metadata has '
       "no 'ptjax' entry"
     )
-  return tree.unflatten(flat), record
+  return arrays, metadata
 
 
-def find(name: str, *, task: str = '') -> pathlib.Path:
-  """What `read` reads, without reading it."""
-  path = pathlib.Path(name).expanduser()
-  if not path.exists():
-    raise UserError(
-      f'prompt {name!r}: no such file or folder; give a prompt file, or the '
-      'folder of a run'
-    )
-  if path.name == 'prompts' and path.is_dir():
-    return _of_run(path, task)
-  if (path / 'prompts').is_dir():
-    return _of_run(path / 'prompts', task)
-  if (path / 'config.json').is_file():
-    raise UserError(f'{path} is no run that holds a prompt yet')
-  return path
+def nested(arrays: dict[str, np.ndarray]) -> Any:
+  """Arrays by slash-names as the tree that `write` was given."""
+  return tree.unflatten(arrays)
 
 
-def rows(name: str) -> np.ndarray:
-  """The virtual tokens [P,D] of a file or a run with one prompt."""
-  found = tree.flatten(read(name)[0])
-  if 'prompt/encoder' not in found:
-    raise UserError(
-      f'{name} holds no virtual tokens but {len(found)} parameters such as '
-      f'{next(iter(found), "none")}; name the prompt of a soft_prompt'
-    )
-  return found['prompt/encoder']
+def check_model(
+  found: Prompt, *, fingerprint: str, name: str, strict: bool = True
+) -> str:
+  """Refuses a prompt that was trained on another frozen model.
 
-
-def _of_run(folder: pathlib.Path, task: str) -> pathlib.Path:
-  files = sorted(folder.glob('*.safetensors'))
-  chosen = [f for f in files if f.stem == task] if task else files
-  if len(chosen) == 1:
-    return chosen[0]
-  names = ', '.join(f.stem for f in files) or 'none yet'
-  wanted = f'{task!r} is not among' if task else 'name one of'
-  raise UserError(
-    f'{folder.parent}: {wanted} its prompts ({names}); give the file itself, '
-    f'such as {folder}/NAME.safetensors'
+  Args:
+    strict: False lets it pass and returns the sentence, to be said loudly.
+  """
+  theirs = found.record.get('model', {})
+  if not isinstance(theirs, dict):
+    theirs = {'name': theirs}
+  if not theirs or theirs.get('fingerprint') == fingerprint:
+    return ''
+  sentence = (
+    f'{found.path} was trained on {theirs.get("name")} (fingerprint '
+    f'{str(theirs.get("fingerprint"))[:16]}), not on {name} '
+    f'({fingerprint[:16]})'
   )
-
-
-def check_model(record: dict[str, Any], *, fingerprint: str, name: str) -> None:
-  """Refuses a prompt that was trained on another frozen model."""
-  theirs = record.get('model', {})
-  if theirs and theirs.get('fingerprint') != fingerprint:
+  if strict:
     raise UserError(
-      f'the prompt was trained on {theirs.get("name")} (fingerprint '
-      f'{theirs.get("fingerprint")}), not on {name} ({fingerprint}); name its '
-      'model'
+      f'the prompt {sentence}; name its model, or set any_model=true'
     )
+  return sentence

@@ -27,8 +27,8 @@ def log_probs(
 
 
 def choose(
-  scores_BxC: jax.Array,
-  lengths_BxC: jax.Array,
+  scores_xBxC: jax.Array,
+  lengths_xBxC: jax.Array,
   *,
   choice_mask_BxC: jax.Array,
   normalise: bool,
@@ -36,14 +36,42 @@ def choose(
   """The number of each row's best choice; of equal ones, the first.
 
   Args:
-    scores_BxC: log-probabilities in nats.
-    lengths_BxC: pieces of each choice, EOS included.
+    scores_xBxC: log-probabilities in nats; x is any number of axes in front.
+    lengths_xBxC: pieces of each choice, EOS included.
     choice_mask_BxC: False where a row has fewer choices than the others. A row
       without any gives 0.
     normalise: compare log-probability a piece, not the sum: else a short
       answer starts with an advantage.
   """
-  scores_BxC = jnp.asarray(scores_BxC)
+  return jnp.argmax(
+    _masked(scores_xBxC, lengths_xBxC, choice_mask_BxC, normalise=normalise),
+    axis=-1,
+  )
+
+
+def choose_together(
+  scores_ExBxC: jax.Array,
+  lengths_ExBxC: jax.Array,
+  *,
+  choice_mask_BxC: jax.Array,
+  normalise: bool,
+) -> jax.Array:
+  """The number of each row's choice with the highest mean probability.
+
+  Each member's probabilities sum to 1 over the choices of a row; arguments are
+  those of `choose`.
+  """
+  masked_ExBxC = _masked(
+    scores_ExBxC, lengths_ExBxC, choice_mask_BxC, normalise=normalise
+  )
+  # A row without choices must not turn into NaN: its first one is taken.
+  some_Bx1 = jnp.any(choice_mask_BxC, axis=-1, keepdims=True)
+  probs_ExBxC = jax.nn.softmax(jnp.where(some_Bx1, masked_ExBxC, 0.0), axis=-1)
+  return jnp.argmax(jnp.mean(probs_ExBxC, axis=0), axis=-1)
+
+
+def _masked(scores_xBxC, lengths_xBxC, choice_mask_BxC, *, normalise: bool):
+  scores_xBxC = jnp.asarray(scores_xBxC)
   if normalise:
-    scores_BxC = scores_BxC / jnp.maximum(lengths_BxC, 1)
-  return jnp.argmax(jnp.where(choice_mask_BxC, scores_BxC, -jnp.inf), axis=-1)
+    scores_xBxC = scores_xBxC / jnp.maximum(lengths_xBxC, 1)
+  return jnp.where(choice_mask_BxC, scores_xBxC, -jnp.inf)

@@ -91,6 +91,7 @@ def generate(
   max_length: int,
   sampler: Sampler = Greedy(),
   rng: jax.Array | None = None,
+  axis_name: str | None = None,
 ) -> jax.Array:
   """Decodes until every row has ended, or to max_length.
 
@@ -99,6 +100,8 @@ def generate(
     cache: as it is before the first token.
     start_id: what the decoder is fed first; it is not returned.
     rng: for a sampler that draws; the position is folded in.
+    axis_name: of a vmap around this; all of it ends together. Else its rows
+      would be kept by copying their caches at every step.
 
   Returns:
     ids_BxT with T = max_length: EOS where a row ended, padding behind it.
@@ -106,7 +109,10 @@ def generate(
 
   def unfinished(carry):
     t, _, done_B, _, _ = carry
-    return (t < max_length) & ~jnp.all(done_B)
+    done = jnp.all(done_B)
+    if axis_name is not None:
+      done = jax.lax.pmin(done.astype(jnp.int32), axis_name) > 0
+    return (t < max_length) & ~done
 
   def step(carry):
     t, ids_B, done_B, out_BxT, cache = carry

@@ -1,10 +1,9 @@
 """The embedded model itself: what it knows, and that a prompt brings it out."""
 
-import jax
 import pytest
 
 from ptjax import config as config_lib
-from ptjax import evaluate, parts, step
+from ptjax import evaluate, parts, population
 from ptjax.data import split
 
 
@@ -15,7 +14,7 @@ def run():
   (task,) = split.tasks(c)
   made = parts.build(c)
   splits = split.load(c, task, ['train', 'dev'], made.tokenizer)
-  tuned, frozen = made.init(labels=task.init_words, seed=0)
+  tuned, frozen = made.init(labels=task.init_words)
   return made, task, splits, tuned, frozen
 
 
@@ -23,7 +22,7 @@ def score(run, tuned, by, *, prompted) -> float:
   made, task, splits, _, frozen = run
   few = splits['dev'].head(128)
   answers = evaluate.answer(made, tuned, frozen, few, by=by, prompted=prompted)
-  return evaluate.scores(task, answers, few)['score']
+  return evaluate.scores(task, answers.ensemble, few)['score']
 
 
 def test_it_judges_claims_but_does_not_know_the_format(run):
@@ -36,8 +35,8 @@ def test_it_judges_claims_but_does_not_know_the_format(run):
 def test_forty_steps_of_a_prompt_bring_it_out(run):
   """Twenty vectors, the weights frozen: from no label to nearly all right."""
   made, _, splits, tuned, frozen = run
-  state = step.init_state(tuned, made.tx, rng=jax.random.key(0))
+  state = made.state(tuned)
   batches = splits['train'].train_batches(batch_size=32, seed=0, start_step=0)
-  for _, batch in zip(range(40), batches):
-    state, _ = made.train_step(state, frozen, batch)
+  for _, stacked in zip(range(40), population.stack([batches])):
+    state, _ = made.train_step(state, frozen, stacked)
   assert score(run, state.tuned, 'generate', prompted=True) > 85

@@ -1,0 +1,132 @@
+"""The prompts that a user's words name: files, runs, banks, bare arrays.
+
+Owns what `--prompt=A,B,…` may be. Reads through the file of each format; loads
+no model.
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from ptjax.config import UserError, nearest
+from ptjax.export import bank, npy, prompt
+from ptjax.export.prompt import Prompt
+
+
+def find(names: str, *, task: str = '') -> list[Prompt]:
+  """All prompts named, in order.
+
+  Args:
+    names: joined by commas, each a prompt file, a bank, a .npy array, a
+      checkpoint folder of google-research/prompt-tuning, the folder of a run
+      or of prompts.
+    task: of runs and banks only the prompts of this task are taken; '' takes
+      all. A file that is named itself is taken whatever its task.
+
+  Raises:
+    UserError: one of them is not there (none is read then), or is no prompt.
+  """
+  words = [w.strip() for w in names.split(',') if w.strip()]
+  if pathlib.Path(names).expanduser().exists():
+    words = [names]  # its name has a comma
+  paths = [pathlib.Path(word).expanduser() for word in words]
+  missing = [w for w, path in zip(words, paths) if not path.exists()]
+  if missing:
+    raise UserError(
+      f'prompt {", ".join(map(repr, missing))}: no such file or folder; give a '
+      'prompt file, a bank, or the folder of a run'
+    )
+  return _distinct([p for path in paths for p in _of(path, task)])
+
+
+def one(name: str, *, task: str = '') -> Prompt:
+  """The one prompt named.
+
+  Raises:
+    UserError: there are several.
+  """
+  found = find(name, task=task)
+  if len(found) > 1:
+    raise UserError(
+      f'{name} names {len(found)} prompts ({_list(found)}) where one is meant; '
+      'give the file itself'
+    )
+  return found[0]
+
+
+def rows(name: str) -> np.ndarray:
+  """The virtual tokens [P, D] of the one soft prompt named."""
+  return one(name).rows
+
+
+def _of(path: pathlib.Path, task: str) -> list[Prompt]:
+  if path.is_file() and path.suffix == '.safetensors':
+    found = _read(path, path.stem)
+    return _of_task(path, found, task) if len(found) > 1 else found
+  if (path / 'prompts').is_dir():
+    return _of_task(path, _inside(path / 'prompts'), task)
+  if (path / 'config.json').is_file():
+    raise UserError(f'{path} is no run that holds a prompt yet')
+  if path.is_dir() and any(path.rglob('*.safetensors')):
+    found = _inside(path)
+    # The folder of one task's members is named itself, as a file is.
+    return _of_task(path, found, task) if path.name == 'prompts' else found
+  own = {'prompt': {'encoder': npy.read(path)}}
+  return [Prompt(path.stem, own, {}, str(path))]
+
+
+def _inside(folder: pathlib.Path) -> list[Prompt]:
+  """All prompts of a folder: NAME.safetensors, or NAME/0.safetensors, …"""
+  files = {
+    str(file.relative_to(folder).with_suffix('')): file
+    for file in folder.rglob('*.safetensors')
+  }
+  if not files:
+    raise UserError(f'{folder.parent} is no run that holds a prompt yet')
+  ordered = sorted(files, key=_number)
+  return [found for name in ordered for found in _read(files[name], name)]
+
+
+def _number(name: str) -> tuple[str, int]:
+  """Members are in the order of their numbers: 9 before 10."""
+  head, _, last = name.rpartition('/')
+  return (head, int(last)) if last.isdecimal() else (name, -1)
+
+
+def _read(path: pathlib.Path, name: str) -> list[Prompt]:
+  arrays, metadata = prompt.read(path)
+  if 'bank' in metadata:
+    return bank.open_bank(path, arrays, metadata['bank'])
+  return [Prompt(name, prompt.nested(arrays), metadata['ptjax'], str(path))]
+
+
+def _of_task(
+  path: pathlib.Path, found: Sequence[Prompt], task: str
+) -> list[Prompt]:
+  chosen = [p for p in found if not task or _task(p) == task]
+  if not chosen:
+    tasks = sorted({_task(p) for p in found})
+    raise UserError(
+      f'{path}: {task!r} is not among the tasks of its prompts '
+      f'({", ".join(tasks)}){nearest(task, tasks)}; give the file itself'
+    )
+  return chosen
+
+
+def _task(found: Prompt) -> str:
+  return str(found.record.get('task', found.name)).rpartition('/')[-1]
+
+
+def _distinct(found: Sequence[Prompt]) -> list[Prompt]:
+  """Prompts of one name from several places are called by their place."""
+  names = [p.name for p in found]
+  return [
+    Prompt(p.path, p.own, p.record, p.path) if names.count(p.name) > 1 else p
+    for p in found
+  ]
+
+
+def _list(found: Sequence[Prompt], most: int = 8) -> str:
+  names = ', '.join(p.name for p in found[:most])
+  return names + (', …' if len(found) > most else '')
