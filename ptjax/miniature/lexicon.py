@@ -205,9 +205,13 @@ class Riddle:
     return world.split_of('riddle', self.text)
 
 
-def draw_riddle(rng: random.Random, split: str) -> Riddle:
+def draw_riddle(
+  rng: random.Random, split: str, *, by_gender: bool = True
+) -> Riddle:
+  """Of three kinds; without `by_gender`, none that its words alone solve."""
+  kinds = (_by_gender, _by_reason, _by_size)[0 if by_gender else 1 :]
   while True:
-    riddle = rng.choice((_by_gender, _by_reason, _by_size))(rng)
+    riddle = rng.choice(kinds)(rng)
     if riddle.split == split:
       return riddle
 

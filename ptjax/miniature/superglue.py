@@ -221,7 +221,8 @@ def _wic(rng, split) -> dict:
 
 
 def _wsc(rng, split) -> dict:
-  riddle = lexicon.draw_riddle(rng, split)
+  # A man and a woman are told apart by the pronoun, without reading.
+  riddle = lexicon.draw_riddle(rng, split, by_gender=False)
   label = rng.random() < 0.5
   named = riddle.referent if label else riddle.other
   words = riddle.text.split(' ')
