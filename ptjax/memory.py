@@ -1,0 +1,98 @@
+"""What the training of one member takes, estimated from shapes.
+
+Owns the arithmetic that refuses a population before it is compiled. An
+estimate: what a compiler reuses or copies it does not know.
+"""
+
+import os
+from typing import Any
+
+import jax
+
+from ptjax.config import UserError
+
+GIB = 2**30
+
+
+def member_bytes(
+  config: Any,
+  *,
+  batch: int,
+  length: int,
+  target: int,
+  itemsize: int,
+  remat: bool,
+) -> int:
+  """Bytes that the backward pass of one member keeps, T5.
+
+  Args:
+    config: the network's sizes, a T5Config.
+    batch: rows of a micro-batch.
+    length: virtual tokens and input together.
+    target: decoder positions.
+    itemsize: of the compute dtype; scores and logits are float32.
+    remat: whether a layer keeps its input only.
+  """
+  inner = config.num_heads * config.d_kv
+  mlp = (3 if config.gated else 2) * config.d_ff
+  wide = 4 * config.d_model
+
+  def attention(queries: int, keys: int) -> int:
+    scores = batch * config.num_heads * queries * keys
+    projected = 2 * queries + 2 * keys
+    return batch * projected * inner * itemsize + scores * (8 + itemsize)
+
+  def rows(positions: int) -> int:
+    return batch * positions * (wide + mlp) * itemsize
+
+  encoder = rows(length) + attention(length, length)
+  decoder = rows(target) + attention(target, target)
+  decoder += attention(target, length)
+  layers = (
+    (config.num_layers, encoder, length),
+    (config.num_decoder_layers, decoder, target),
+  )
+  kept = 0
+  for count, whole, positions in layers:
+    entry = batch * positions * config.d_model * itemsize
+    kept += count * entry + whole if remat else count * (entry + whole)
+  logits = 2 * batch * target * config.vocab_size * 4
+  return kept + logits
+
+
+def check(
+  members: int, *, each: int, weights: int, limit_gib: float, task: str
+) -> None:
+  """Refuses a population that does not fit, before anything is compiled.
+
+  Args:
+    each: bytes of a member's training, see `member_bytes`.
+    weights: bytes of the frozen weights, held once and loaded already.
+    limit_gib: what there is; 0 asks the device.
+
+  Raises:
+    UserError: with the estimate and how many would fit.
+  """
+  limit = int(limit_gib * GIB) or _device_bytes(weights)
+  if limit is None or weights + members * each <= limit:
+    return
+  fit = max(0, (limit - weights) // each)
+  raise UserError(
+    f'{task}: {members} members would take about '
+    f'{(weights + members * each) / GIB:.2f} GiB ({weights / GIB:.2f} of weights'
+    f' and {each / GIB:.2f} a member), but there are {limit / GIB:.2f}; about '
+    f'{fit} fit: make the population or train.batch_size smaller, or set '
+    'train.accumulate, remat=true or, if you know better, population.memory'
+  )
+
+
+def _device_bytes(weights: int) -> int | None:
+  """What the device has for a run; on a CPU, what is free and the weights."""
+  stats = jax.local_devices()[0].memory_stats() or {}
+  if 'bytes_limit' in stats:
+    return stats['bytes_limit']
+  try:
+    free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+  except (ValueError, OSError):
+    return None
+  return free + weights
