@@ -9,7 +9,7 @@ from ptjax import interpret, interpret_plot
 
 figures = pytest.importorskip('matplotlib.figure')
 
-D = 6
+D = 40  # wide enough for small cosines
 PIECES = ['$', '▁$a^$', 'true', '漢', '▁of', '▁the', '\n', '▁x_y']
 
 
@@ -58,6 +58,7 @@ def test_one_prompt_shows_its_tokens_and_norms():
   np.testing.assert_array_equal(shown(left), expected)
   low, high = left.get_images()[0].get_clim()
   assert low == -high and high >= np.nanmax(np.abs(expected)) > high - 0.1
+  assert high < 1
   pieces = [token['pieces'][0] for token in prompt['nearest']['cosine']]
   expected = [f'{piece}  {i}' for i, piece in enumerate(pieces)]
   assert labels(left.yaxis) == expected
@@ -82,6 +83,11 @@ def test_several_prompts_show_each_measure():
     assert written == expected
   assert labels(axes[0].yaxis) == ['a  1', 'b  2', 'c  3']
   assert labels(axes[2].yaxis) == labels(axes[0].xaxis) == ['1', '2', '3']
+
+
+def test_many_prompts_are_coloured_only():
+  axes = drawn(found(**{str(i): 2 for i in range(11)})).axes
+  assert not any(axis.texts for axis in axes[::2])
 
 
 def test_what_is_known_of_no_pair_is_left_out():

@@ -73,6 +73,7 @@ def test_numbers_keep_three_digits(scale):
     line.split() for line in text.split('\n') if line.startswith('a  ')
   ][:1]
   assert float(line[2]) == pytest.approx(norm, rel=0.02)
+  assert ('.' in line[2]) == (scale <= 1)
 
 
 def test_labels_are_counted():
@@ -127,6 +128,9 @@ def test_a_vocabulary_without_length():
   all_ = interpret.look({'a': np.ones((1, 2))}, np.zeros((3, 2)), pieces='xyz')
   line = interpret_text.summary(all_).split('\n')[3].split()
   assert line == ['a', '1', '1.41', '1.41', '1.41', '–']
+  all_ = interpret.look({'a': np.zeros((1, 2))}, np.zeros((3, 2)), pieces='xyz')
+  text = interpret_text.text(all_)
+  assert 'x 0.00  y 0.00  z 0.00' in text
 
 
 @pytest.mark.parametrize('count', [1, 5, 12])
