@@ -60,7 +60,14 @@ def run(
 
   Writes inspect.json, inspect.txt and inspect.png to `folder`, and says what
   a terminal holds: of one prompt everything, of several what compares them.
+
+  Raises:
+    UserError: two prompts have one name, and what `look` refuses.
   """
+  names = [prompt.name for prompt in prompts]
+  twice = [name for i, name in enumerate(names) if name in names[:i]]
+  if twice:
+    raise UserError(f'two prompts are called {twice[0]}; name each once')
   found = look(
     {prompt.name: prompt.rows_PxD for prompt in prompts},
     table_VxD,
@@ -277,27 +284,6 @@ def _similarity(arrays: Sequence[np.ndarray]) -> dict[str, list[list[Any]]]:
     'by_token': matrix(by_token, any_length=False),
     'of_means': matrix(of_means, any_length=True),
   }
-
-
-def names(files: Sequence[pathlib.Path]) -> list[str]:
-  """What to call prompt files: by as much of their paths as tells them apart.
-
-  Raises:
-    UserError: one of them comes twice.
-  """
-  twice = [file for i, file in enumerate(files) if file in files[:i]]
-  if twice:
-    raise UserError(f'{twice[0]} is named twice; name each prompt once')
-  # A run has its prompts in a folder of that name.
-  parts = [
-    [part for part in file.with_suffix('').parts if part != 'prompts']
-    for file in files
-  ]
-  for depth in range(1, max(map(len, parts), default=0) + 1):
-    found = ['/'.join(part[-depth:]) for part in parts]
-    if len(set(found)) == len(found):
-      return found
-  return [str(file) for file in files]
 
 
 def _labels(prompt: Prompt, tokenizer: Tokenizer) -> list[Label]:

@@ -13,6 +13,7 @@ from ptjax import writer
 _WIDTH = 100
 _ACROSS = 5  # neighbours in a line
 _NAME, _SHORT = 24, 16  # columns of a name, and of one beside another
+_PIECE = 10  # columns of a label's piece
 _BY = {
   'cosine': 'cosine, highest first',
   'distance': 'Euclidean distance, lowest first',
@@ -26,9 +27,10 @@ _MATRICES = {
 
 def text(found: dict[str, Any]) -> str:
   """Everything: each prompt's neighbours, then the summary."""
+  heads = _heads(found, width=_WIDTH)
   parts = [
-    neighbours(name, prompt, by)
-    for name, prompt in found['prompts'].items()
+    neighbours(head, prompt, by)
+    for head, prompt in zip(heads, found['prompts'].values())
     for by in _BY
   ]
   return '\n\n'.join([*parts, summary(found)])
@@ -40,16 +42,16 @@ def summary(found: dict[str, Any]) -> str:
   if any(prompt['labels'] for prompt in found['prompts'].values()):
     parts.append(_labels(found))
   if len(found['prompts']) > 1:
-    names = list(found['prompts'])
+    heads = _heads(found)
     parts += [
-      _matrix(title, names, found['similarity'][key])
+      _matrix(title, heads, found['similarity'][key])
       for key, title in _MATRICES.items()
     ]
   return '\n\n'.join(parts)
 
 
-def neighbours(name: str, prompt: dict[str, Any], by: str) -> str:
-  """The table of one prompt."""
+def neighbours(head: str, prompt: dict[str, Any], by: str) -> str:
+  """The table of one prompt, under its head."""
   tokens = prompt['nearest'][by]
   digits = 2 if by == 'cosine' else None
   values = _aligned([v for t in tokens for v in t['values']], digits)
@@ -64,7 +66,7 @@ def neighbours(name: str, prompt: dict[str, Any], by: str) -> str:
     for start in range(0, len(cells), across):
       line = '  '.join(cells[start : start + across])
       rows.append(['' if start else str(number).rjust(5), line])
-  return f'{_name(name)}\n{writer.table(rows)}'
+  return f'{head}\n{writer.table(rows)}'
 
 
 def _norms(found: dict[str, Any]) -> str:
@@ -77,7 +79,7 @@ def _norms(found: dict[str, Any]) -> str:
     found['vocabulary']['pieces'],
     *(p['tokens'] for p in prompts.values()),
   ]
-  names = ['(vocabulary)', *map(_name, prompts)]
+  names = ['(vocabulary)', *_heads(found)]
   head = ['norm of rows', 'rows', *kinds, 'mean to vocabulary']
   return writer.table([head, *zip(names, sizes, *columns, ratios)])
 
@@ -88,10 +90,10 @@ def _ratio(value: float | None) -> str:
 
 def _distinct(found: dict[str, Any]) -> str:
   near = f'the {found["neighbours"]} nearest'
-  head = ['distinct pieces', 'nearest by cosine', near]
-  rows: list[list[Any]] = [[*head, 'nearest by distance', near]]
-  for name, prompt in found['prompts'].items():
-    row: list[Any] = [_name(name)]
+  titles = ['distinct pieces', 'nearest by cosine', near]
+  rows: list[list[Any]] = [[*titles, 'nearest by distance', near]]
+  for head, prompt in zip(_heads(found), found['prompts'].values()):
+    row: list[Any] = [head]
     for counts in prompt['distinct'].values():
       listed = prompt['tokens'] * found['neighbours']
       row.append(f'{counts["first"]} of {prompt["tokens"]}')
@@ -106,32 +108,37 @@ def _labels(found: dict[str, Any]) -> str:
   rows: list[list[Any]] = []
   several = len(found['prompts']) > 1
   kept = started = 0
-  for name, prompt in found['prompts'].items():
+  heads = _heads(found, width=_SHORT)
+  for head, prompt in zip(heads, found['prompts'].values()):
     for label in prompt['labels']:
       own, best = label['own'], label['best']
       started += own is not None
       kept += bool(own and own['persists'])
       rows.append(
-        [_name(name, _SHORT)] * several
+        [head] * several
         + [
           _cut(label['label'], _SHORT if several else _NAME),
           own and own['token'],
           own and own['rank'],
+          _cut(_visible(own['piece']), _PIECE) if own else '–',
           f'{own["cosine_to_start"]:.2f}' if own else '–',
           best['token'],
           best['rank'],
           _tokens(len(label['near'])),
         ]
       )
-  head = ['prompt'] * several + ['label', 'token', 'rank', 'cosine to start']
-  head += ['best token', 'rank', f'among the {count} of']
-  text = writer.table([head, *rows])
-  if not started:
-    return text
-  return (
-    f'{text}\n{kept} of {started} labels persist: a piece of theirs is among '
-    f'the {count} nearest of the token they started'
-  )
+  titles = ['prompt'] * several
+  titles += ['label', 'token', 'rank', 'piece', 'to start']
+  titles += ['best', 'rank', f'among the {count} of']
+  lines = [writer.table([titles, *rows])]
+  if started:
+    lines += [
+      f'{kept} of {started} labels persist: a piece is among the {count} '
+      'nearest of the token that started as the label',
+      'to start: cosine to where it started; best: the token that a piece '
+      'is nearest to',
+    ]
+  return '\n'.join(lines)
 
 
 def _tokens(count: int) -> str:
@@ -139,15 +146,13 @@ def _tokens(count: int) -> str:
 
 
 def _matrix(
-  title: str, names: Sequence[str], values: Sequence[Sequence[float | None]]
+  title: str, heads: Sequence[str], values: Sequence[Sequence[float | None]]
 ) -> str:
-  """Rows have names, columns their numbers, in parts that fit the width."""
-  digits = len(str(len(names)))
-  heads = [f'{i:>{digits}} {_name(n)}' for i, n in enumerate(names, 1)]
+  """Rows have heads, columns their numbers, in parts that fit the width."""
   across = (_WIDTH - max(map(len, heads))) // len('  -0.00')
   parts = []
-  for start in range(0, len(names), across):
-    numbers = range(start, min(start + across, len(names)))
+  for start in range(0, len(heads), across):
+    numbers = range(start, min(start + across, len(heads)))
     rows = [['', *(f'{i + 1:>5}' for i in numbers)]]
     for head, line in zip(heads, values):
       rows.append([head, *(_cosine(line[i]) for i in numbers)])
@@ -159,9 +164,20 @@ def _cosine(value: float | None) -> str:
   return ('–' if value is None else f'{value:.2f}').rjust(5)
 
 
-def _name(name: str, width: int = _NAME) -> str:
-  """A longer one loses its front, which is a folder."""
-  return name if len(name) <= width else '…' + name[1 - width :]
+def _heads(found: dict[str, Any], *, width: int = _NAME) -> list[str]:
+  """How prompts are called; several by a number too, as names may be cut.
+
+  A long name loses its front, which is a folder.
+  """
+  names = list(found['prompts'])
+  digits = len(str(len(names)))
+  heads = []
+  for number, name in enumerate(names, 1):
+    head = f'{number:>{digits}} ' if len(names) > 1 else ''
+    room = width - len(head)
+    head += name if len(name) <= room else '…' + name[1 - room :]
+    heads.append(head)
+  return heads
 
 
 def _aligned(values: Sequence[float], digits: int | None = None) -> list[str]:

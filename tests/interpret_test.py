@@ -1,7 +1,6 @@
 """What is found in prompts, held against loops, and what a run leaves."""
 
 import json
-import pathlib
 import sys
 
 import jax.numpy as jnp
@@ -214,23 +213,6 @@ def test_what_cannot_be_asked_is_refused():
       look(rows, table, labels=[Label('odd', ids)])
 
 
-def test_names_tell_files_apart():
-  def names(*files):
-    return interpret.names([pathlib.Path(file) for file in files])
-
-  run = '/runs/{}/prompts/{}.safetensors'
-  assert names(run.format('a', 'boolq')) == ['boolq']
-  assert names(run.format('a', 'cb'), run.format('b', 'rte')) == ['cb', 'rte']
-  assert names(run.format('a', 'cb'), run.format('b', 'cb'), 'wic.npy') == [
-    'a/cb',
-    'b/cb',
-    'wic',
-  ]
-  assert names('x.npy', 'x.safetensors') == ['x.npy', 'x.safetensors']
-  with pytest.raises(UserError, match='a/cb.npy is named twice'):
-    names('a/cb.npy', 'b/cb.npy', 'a/cb.npy')
-
-
 def run(tmp_path, *names: str):
   """A run over the eight pieces of `write_tiny`."""
   rng = np.random.default_rng(0)
@@ -297,6 +279,12 @@ def test_several_prompts_are_compared_on_the_terminal(tmp_path):
   assert said[0] in written and said[0] + '\n' != written
   assert 'cosine of the mean tokens' in said[0]
   assert 'nearest pieces by cosine' in written.removesuffix(said[0] + '\n')
+
+
+def test_a_prompt_that_comes_twice_is_refused(tmp_path):
+  with pytest.raises(UserError, match='two prompts are called cb'):
+    run(tmp_path, 'cb', 'rte', 'cb')
+  assert not (tmp_path / 'out').exists()
 
 
 def test_without_matplotlib_all_else_is_there(tmp_path, monkeypatch):

@@ -82,14 +82,15 @@ def test_labels_are_counted():
   lines = all_['prompts']['a']['labels']
   lines[0]['own'] |= {'persists': True, 'rank': 2, 'cosine_to_start': 0.5}
   lines[1]['own'] |= {'persists': False, 'rank': 17, 'cosine_to_start': -0.25}
+  lines[1]['own']['piece'] = '▁p4'
   lines[2] |= {'near': [0], 'best': {'token': 2, 'rank': 4, 'piece': '▁p6'}}
   text = interpret_text.summary(all_).split('\n')
   at = next(i for i, line in enumerate(text) if line.startswith('label '))
-  one, two, three, last = text[at + 2 : at + 6]
-  assert one.split()[:4] == ['one', '0', '2', '0.50']
-  assert two.split()[:4] == ['two', '1', '17', '-0.25']
-  assert three.split() == ['3', '–', '–', '–', '2', '4', '1', 'token']
-  assert last.startswith('1 of 2 labels persist')
+  one, two, three, kept = text[at + 2 : at + 6]
+  assert one.split()[:5] == ['one', '0', '2', '▁p3', '0.50']
+  assert two.split()[:5] == ['two', '1', '17', '▁p4', '-0.25']
+  assert three.split() == ['3', '–', '–', '–', '–', *'241', 'token']
+  assert kept.startswith('1 of 2 labels persist')
 
 
 def test_without_labels_none_are_told():
@@ -114,11 +115,22 @@ def test_a_matrix_has_all_pairs():
   assert list(values.values()) == [[f'{v:.2f}' for v in r] for r in expected]
 
 
+def test_prompts_whose_names_are_cut_have_their_numbers():
+  names = [f'runs/{i}/a-folder-of-a-long-name/boolq' for i in range(2)]
+  all_ = found(*names, labels=[Label('x', [3], 0)])
+  lines = interpret_text.text(all_).split('\n')
+  heads = [line[:24] for line in lines if 'a-long-name/boolq  ' in line]
+  assert heads[:2] == [f'{i} …-of-a-long-name/boolq' for i in (1, 2)]
+  assert lines[0] == f'1 {names[0]}'  # there is room for all of it
+  labels = [line for line in lines if line.endswith((' token', ' tokens'))]
+  assert [line[:2] for line in labels[:2]] == ['1 ', '2 ']
+
+
 def test_unequal_lengths_have_a_dash():
   rng = np.random.default_rng(0)
   prompts = {'a': rng.normal(size=(2, D)), 'b': rng.normal(size=(3, D))}
   all_ = interpret.look(prompts, rng.normal(size=(4, D)), pieces=list('wxyz'))
-  text = interpret_text.summary(all_)
+  text = interpret_text.summary(all_).split('cosine of the flattened')[1]
   lines = [line.split() for line in text.split('\n') if line.startswith('1 a')]
   assert [line[2:] for line in lines[:2]] == [['1.00', '–']] * 2
   assert lines[2][3] != '–'
