@@ -35,7 +35,8 @@ setuptools.setup(
     'tqdm>=4.66',
   ],
   extras_require={
-    'test': ['pytest>=8', 'pytest-xdist>=3', 'ruff>=0.14'],
+    'plots': ['matplotlib>=3.9'],
+    'test': ['matplotlib>=3.9', 'pytest>=8', 'pytest-xdist>=3', 'ruff>=0.14'],
     'wandb': ['wandb>=0.20'],
   },
 )

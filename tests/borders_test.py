@@ -19,6 +19,11 @@ MAY = {
   'optim': {'tree'},
   'checkpoint': set(),
   'workdir': set(),
+  'nearest': set(),
+  'interpret': {'nearest', 'interpret_text', 'interpret_plot'}
+  | {'data', 'workdir'},
+  'interpret_text': {'writer'},
+  'interpret_plot': set(),
   'writer': {'progress'},
   'progress': set(),
   'models': {'models'},
@@ -39,6 +44,8 @@ NEVER = {
   'predict': {'transformers', 'tokenizers', 'datasets'},
   'models': {'transformers', 'tokenizers', 'datasets', 'optax', 'torch'},
   'methods': {'flax', 'transformers', 'tokenizers', 'optax'},
+  'nearest': {'jax', 'flax'},
+  'interpret': {'jax', 'flax', 'transformers', 'tokenizers'},
 }
 
 

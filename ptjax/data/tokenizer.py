@@ -33,6 +33,8 @@ class Backend(Protocol):
 
   def id_of(self, piece: str) -> int | None: ...
 
+  def piece(self, number: int) -> str | None: ...
+
 
 @dataclasses.dataclass(frozen=True)
 class Tokenizer:
@@ -76,6 +78,13 @@ class Tokenizer:
         kept.append(i)
     return self.backend.decode(kept).strip()
 
+  def pieces(self) -> list[str | None]:
+    """What each id stands for, to be read: '▁' is the space before a word.
+
+    None for an id below `vocab_size` that no piece has.
+    """
+    return [self.backend.piece(number) for number in range(self.vocab_size)]
+
 
 def missing(
   why: UserError, *, eos_id: int, pad_id: int, vocab_size: int
@@ -96,6 +105,9 @@ class _Missing:
     raise self.why
 
   def id_of(self, piece: str) -> int | None:
+    raise self.why
+
+  def piece(self, number: int) -> str | None:
     raise self.why
 
 
@@ -173,6 +185,7 @@ class _Ready:
     self._own.no_truncation()
     self._own.no_padding()
     self.size = 1 + max(self._own.get_vocab(with_added_tokens=True).values())
+    self._bytes = isinstance(self._own.decoder, tokenizers.decoders.ByteLevel)
 
   def encode(self, texts: list[str]) -> list[list[int]]:
     found = self._own.encode_batch_fast(texts, add_special_tokens=False)
@@ -183,6 +196,14 @@ class _Ready:
 
   def id_of(self, piece: str) -> int | None:
     return self._own.token_to_id(piece)
+
+  def piece(self, number: int) -> str | None:
+    written = self._own.id_to_token(number)
+    if written is None or not self._bytes:
+      return written
+    # Its bytes are written as other letters: 'Ġ' for a space.
+    read = self._own.decode([number], skip_special_tokens=False)
+    return written if '\ufffd' in read else read.replace(' ', '▁')
 
 
 class _Pieces:
@@ -212,6 +233,9 @@ class _Pieces:
   def id_of(self, piece: str) -> int | None:
     found = self._own.piece_to_id(piece)
     return found if self._own.id_to_piece(found) == piece else None
+
+  def piece(self, number: int) -> str | None:
+    return self._own.id_to_piece(number)
 
 
 def _sentinel(number: int) -> bytes:

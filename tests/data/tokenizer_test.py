@@ -86,6 +86,28 @@ def test_the_folder_says_which_pieces_are_special(tmp_path):
     )
 
 
+def test_pieces_are_in_the_order_of_their_ids(tmp_path):
+  assert tokenizer.load(write_tiny(tmp_path)).pieces() == PIECES
+
+
+def test_an_id_that_no_piece_has(tmp_path):
+  ids = {piece: i for i, piece in enumerate(PIECES)} | {'late': 9}
+  backend = tokenizers.Tokenizer(models.WordLevel(ids, unk_token='<unk>'))
+  backend.save(str(tmp_path / 'tokenizer.json'))
+  assert tokenizer.load(tmp_path).pieces() == [*PIECES, None, 'late']
+
+
+def test_pieces_of_bytes_are_readable(tmp_path):
+  vocab = {'</s>': 0, '<pad>': 1, 'Ġcat': 2, 'Ã©': 3, 'Ã': 4, 'Ċ': 5, 'a': 7}
+  backend = tokenizers.Tokenizer(models.BPE(vocab, []))
+  backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  backend.decoder = decoders.ByteLevel()
+  backend.add_special_tokens(['</s>', '<pad>'])
+  backend.save(str(tmp_path / 'tokenizer.json'))
+  found = tokenizer.load(tmp_path).pieces()
+  assert found == ['</s>', '<pad>', '▁cat', 'é', 'Ã', '\n', None, 'a']
+
+
 @pytest.mark.parametrize(
   'text, ids',
   {
@@ -116,6 +138,14 @@ def test_t5_sentinels_lie_on_top(t5):
   assert t5.encode('<extra_id_99>') == [32000]
   assert (t5.vocab_size, t5.eos_id, t5.pad_id) == (32100, 1, 0)
   assert t5.decode([32099, 10998, 32127]) == '<extra_id_0> True'
+
+
+def test_pieces_of_the_real_t5_vocabulary(t5):
+  pieces = t5.pieces()
+  assert len(pieces) == 32100
+  assert pieces[:4] == ['<pad>', '</s>', '<unk>', '▁']
+  assert (pieces[10998], pieces[7]) == ('▁True', 's')
+  assert pieces[32099].lstrip('▁') == '<extra_id_0>'
 
 
 def test_ids_are_those_of_sentencepiece(t5, shared):
