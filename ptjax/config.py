@@ -19,7 +19,7 @@ class UserError(ValueError):
 def default() -> ConfigDict:
   """The paper's setting (Lester et al. 2021); locked, so that a typo raises."""
   c = ConfigDict()
-  c.mode = 'train'  # train | evaluate | predict | score | pretrain
+  c.mode = 'train'  # see MODES in ptjax/main.py
   c.seed = 0  # of initialisation, data order and dropout
   c.deterministic = False  # on a GPU: the same bits at every run, slower
 
@@ -106,6 +106,8 @@ def default() -> ConfigDict:
   c.temperature = 0.0  # 0 = greedy
   c.top_k = 0  # pieces kept; 0 = all
   c.top_p = 1.0  # probability kept
+
+  c.neighbours = 5  # of --mode=inspect: pieces listed a virtual token
 
   c.wandb = ''  # project of Weights & Biases; '' = not used
   c.tensorboard = True  # event files beside metrics.jsonl

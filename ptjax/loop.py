@@ -16,7 +16,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ptjax import evaluate, population, report, step, tree, tuned, writer
+from ptjax import (
+  evaluate,
+  memory,
+  population,
+  report,
+  step,
+  tree,
+  tuned,
+  writer,
+)
 from ptjax.checkpoint import Checkpoints
 from ptjax.config import UserError
 from ptjax.data import split
@@ -51,6 +60,7 @@ class TaskRun:
     self.train, self.dev = splits['train'], splits['dev']
     self.reported, self.test = splits[reported], splits.get('test')
     evaluate.check(self.config, task, self.reported)
+    self._check_memory()
     # What names in the configuration stand for, which may change unseen.
     self.origin = {
       'model': parts.loaded.fingerprint,
@@ -59,6 +69,27 @@ class TaskRun:
     self.by = self.config.eval.by
     self.seconds = 0.0
     self.failed: dict[int, str] = {}  # members, and why
+
+  def _check_memory(self) -> None:
+    """A population that cannot fit is told before anything is compiled."""
+    members, train = len(self.parts.members), self.config.train
+    model = self.parts.tuned_model.model
+    if members == 1:
+      return
+    memory.check(
+      members,
+      each=memory.member_bytes(
+        model.config,
+        batch=train.batch_size // train.accumulate,
+        length=self.parts.tuned_model.method.front + self.train.buckets[-1],
+        target=self.train.target_length,
+        itemsize=np.dtype(model.dtype).itemsize,
+        remat=model.remat,
+      ),
+      weights=sum(x.nbytes for x in jax.tree.leaves(self.parts.loaded.params)),
+      limit_gib=self.config.population.memory,
+      task=self.name,
+    )
 
   def run(self, stop: StopSignal) -> dict[str, Any]:
     """Trains to the end and returns the task's entry of results.json."""
@@ -285,6 +316,7 @@ class TaskRun:
           'model': {'name': loaded.name, 'fingerprint': loaded.fingerprint},
           'method': self.config.method.to_dict() | {'init': known['init']},
           'task': self.task.name,
+          'labels': list(self.task.init_words),
           **known,
         },
       )

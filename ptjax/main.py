@@ -16,7 +16,15 @@ from ml_collections import config_flags
 from ptjax import config as config_lib
 from ptjax.config import UserError, nearest, one_of
 
-MODES = ('train', 'evaluate', 'predict', 'score', 'pretrain')
+MODES = (
+  'train',
+  'evaluate',
+  'predict',
+  'score',
+  'inspect',
+  'export',
+  'pretrain',
+)
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'A file with get_config(arg), then :key=value,…'
@@ -26,10 +34,13 @@ _WORKDIR = flags.DEFINE_string(
 )
 _MODE = flags.DEFINE_string('mode', '', ' | '.join(MODES))
 _PROMPT = flags.DEFINE_string(
-  'prompt', '', 'A prompt file or the folder of a run; default: no prompt.'
+  'prompt', '', 'Prompt files, banks or runs, joined by commas; default: none.'
 )
 _INPUT = flags.DEFINE_string('input', '', 'JSON lines of predict and score.')
-_OUTPUT = flags.DEFINE_string('output', '', 'Where their answers go.')
+_OUTPUT = flags.DEFINE_string(
+  'output', '', 'Where their answers, or what is exported, goes.'
+)
+_FORMAT = flags.DEFINE_string('format', '', 'Of export: bank | npy | t5x.')
 
 
 def main() -> None:
@@ -51,6 +62,7 @@ def _run(config: Any) -> int:
   _set_environment(config)
   # After the environment: jax reads it when it is imported.
   from ptjax import loop, serve, train
+  from ptjax.export import formats, names
 
   mode = one_of('--mode', _MODE.value or config.mode, MODES)
   _check_flags(mode, config)
@@ -63,6 +75,17 @@ def _run(config: Any) -> int:
         target=_needed(_OUTPUT, mode),
         prompt=_PROMPT.value,
       )
+      return 0
+    if mode == 'export':
+      formats.write(
+        names.find(_needed(_PROMPT, mode)),
+        _needed(_OUTPUT, mode),
+        form=_needed(_FORMAT, mode),
+      )
+      return 0
+    if mode == 'inspect':
+      prompts = names.find(_needed(_PROMPT, mode))
+      serve.inspect(config, prompts=prompts, folder=_folder(mode))
       return 0
     if mode != 'pretrain':
       train.check(config)
@@ -94,9 +117,10 @@ def _check_flags(mode: str, config: Any) -> None:
   rows = mode in ('predict', 'score')
   read = (
     (_INPUT, rows),
-    (_OUTPUT, rows),
-    (_WORKDIR, not rows),
+    (_OUTPUT, rows or mode == 'export'),
+    (_WORKDIR, not rows and mode != 'export'),
     (_PROMPT, mode != 'pretrain'),
+    (_FORMAT, mode == 'export'),
   )
   for flag, reads in read:
     if flag.value and not reads:
@@ -125,8 +149,16 @@ def _folder(mode: str) -> pathlib.Path:
 
 def _needed(flag: Any, mode: str) -> str:
   if not flag.value:
-    raise UserError(f'--mode={mode} needs --{flag.name}=FILE.jsonl')
+    raise UserError(f'--mode={mode} needs --{flag.name}={_FORMS[flag.name]}')
   return flag.value
+
+
+_FORMS = {
+  'input': 'FILE.jsonl',
+  'output': 'FILE',
+  'prompt': 'FILE,FILE,… or the folder of a run',
+  'format': 'bank, npy or t5x',
+}
 
 
 def _set_environment(config: Any) -> None:
@@ -210,7 +242,7 @@ def _sentence(error: Exception, argv: Sequence[str]) -> str:
         f'{key}={value!r} must be of the type of its default, {keys[key]!r}'
       )
   if isinstance(error, flags.UnrecognizedFlagError):
-    known = ('config', 'workdir', 'mode', 'prompt', 'input', 'output')
+    known = ('config', 'workdir', 'mode', 'prompt', 'input', 'output', 'format')
     hint = nearest(error.flagname, known)
     return f'--{error.flagname} is no flag{hint or "; see --help"}'
   return said

@@ -79,10 +79,11 @@ def check(
   fit = max(0, (limit - weights) // each)
   raise UserError(
     f'{task}: {members} members would take about '
-    f'{(weights + members * each) / GIB:.2f} GiB ({weights / GIB:.2f} of weights'
-    f' and {each / GIB:.2f} a member), but there are {limit / GIB:.2f}; about '
-    f'{fit} fit: make the population or train.batch_size smaller, or set '
-    'train.accumulate, remat=true or, if you know better, population.memory'
+    f'{(weights + members * each) / GIB:.2f} GiB ({weights / GIB:.2f} of '
+    f'weights and {each / GIB:.2f} a member), but there are '
+    f'{limit / GIB:.2f}; about {fit} fit: make the population or '
+    'train.batch_size smaller, or set train.accumulate, remat=true or, if you '
+    'know better, population.memory'
   )
 
 

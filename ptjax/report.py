@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ptjax.data.split import Split
+from ptjax.tasks import paper
 from ptjax.tasks.base import Task
 
 
@@ -164,9 +165,33 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def rows(found: dict[str, Any]) -> list[list[str]]:
-  """results.json -> its table."""
+  """results.json -> its table; the paper's numbers beside a run of its own."""
   several = any(len(t['score']['members']) > 1 for t in found['tasks'].values())
-  return _rows_of_members(found) if several else _rows(found)
+  out = _rows_of_members(found) if several else _rows(found)
+  beside = _paper(found, several)
+  if any(beside):
+    out[0].append('paper: average, best, ensemble' if several else 'paper')
+    for row, text in zip(out[1:], beside):
+      row.append(text)
+  return out
+
+
+def _paper(found: dict[str, Any], several: bool) -> list[str]:
+  """For each row of the table what the paper has there; '' for nothing."""
+  size = found['model']['parameters']
+  tasks = [(n, list(t['metrics'])) for n, t in found['tasks'].items()]
+  if len(tasks) == len(paper.TABLE_3) - 1:
+    tasks.append(('all', ['score']))
+  elif len(tasks) > 1:
+    tasks.append(('', ['']))  # the score of some tasks is not the paper's
+  said = [
+    [paper.table_3(name, metric, parameters=size) for metric in metrics]
+    for name, metrics in tasks
+  ]
+  if several:
+    each = [three for task in said for three in task]
+    return [', '.join(map(str, three)) if three else '' for three in each]
+  return [', '.join(str(three[0]) for three in task if three) for task in said]
 
 
 def _rows(found: dict[str, Any]) -> list[list[str]]:

@@ -21,6 +21,7 @@ from ptjax.data import batch, pipeline, table
 from ptjax.export import bank, names
 from ptjax.export import prompt as prompt_lib
 from ptjax.export.prompt import Prompt
+from ptjax.interpret import look
 from ptjax.parts import Parts
 
 Row = dict[str, Any]
@@ -120,6 +121,31 @@ def read_rows(source: str, mode: str) -> Iterator[Row]:
       yield row
   except OSError as error:
     raise UserError(f'--input={source}: {error.strerror or error}') from None
+
+
+def inspect(
+  config: Any, *, prompts: Sequence[Prompt], folder: pathlib.Path
+) -> dict[str, Any]:
+  """Looks at soft prompts of one model; see `interpret.look`."""
+  bank.same_model(prompts)
+  looked_at = [
+    look.Prompt(
+      found.name,
+      found.rows,
+      labels=found.record.get('labels', ()),
+      from_labels=found.record.get('init') == 'labels',
+    )
+    for found in prompts
+  ]
+  made, *_ = with_prompts(config, prompts[:1])
+  return look.run(
+    looked_at,
+    made.loaded.params['token_embedder']['embedding'],
+    tokenizer=made.tokenizer,
+    folder=folder,
+    count=config.neighbours,
+    say=progress.say,
+  )
 
 
 class Server:

@@ -19,11 +19,10 @@ MAY = {
   'optim': {'tree'},
   'checkpoint': set(),
   'workdir': set(),
-  'nearest': set(),
-  'interpret': {'nearest', 'interpret_text', 'interpret_plot'}
-  | {'data', 'workdir'},
-  'interpret_text': {'writer'},
-  'interpret_plot': set(),
+  'stop': set(),
+  'memory': set(),
+  'population': set(),
+  'interpret': {'interpret', 'data', 'workdir', 'writer'},
   'writer': {'progress'},
   'progress': set(),
   'models': {'models'},
@@ -44,7 +43,6 @@ NEVER = {
   'predict': {'transformers', 'tokenizers', 'datasets'},
   'models': {'transformers', 'tokenizers', 'datasets', 'optax', 'torch'},
   'methods': {'flax', 'transformers', 'tokenizers', 'optax'},
-  'nearest': {'jax', 'flax'},
   'interpret': {'jax', 'flax', 'transformers', 'tokenizers'},
 }
 

@@ -159,3 +159,92 @@ def test_final_writes_both_ways_and_scores_the_chosen_one(made, tmp_path):
     100 * ranked, abs=1e-3
   )
   assert found['steps'] == [7] and found['by'] == 'generate'
+
+
+@pytest.fixture(scope='module')
+def many(made):
+  """(parts, tuned of five members that disagree, frozen)."""
+  built, _, _, _, frozen = made
+  rows = np.random.default_rng(3).normal(size=(5, 5, 24)) * 3
+  owns = [{'prompt': {'encoder': r.astype(np.float32)}} for r in rows]
+  return built, parts.stack(owns), frozen
+
+
+def one_of(tuned, i):
+  return jax.tree.map(lambda x: x[i : i + 1], tuned)
+
+
+@pytest.mark.parametrize('by', ['generate', 'rank'])
+def test_each_member_says_what_it_says_alone(made, many, by):
+  built, tuned, frozen = many
+  dev = of_words(built, made[2])
+  together = evaluate.answer(built, tuned, frozen, dev, by=by)
+  assert len(together.members) == 5
+  for i, said in enumerate(together.members):
+    assert said == answer(built, one_of(tuned, i), frozen, dev, by=by)
+  pairs = [
+    np.mean([x == y for x, y in zip(a, b)])
+    for i, a in enumerate(together.members)
+    for b in together.members[:i]
+  ]
+  assert together.agreement == pytest.approx(100 * np.mean(pairs))
+  assert together.agreement < 100
+
+
+def sums(built, tuned, frozen, dev):
+  """log-probability [E, N, C] of each example's choices."""
+  out = None
+  for part in dev.eval_batches(batch_size=4, with_choices=True):
+    found, _ = built.choices(tuned, frozen, part)
+    if out is None:
+      out = np.zeros((found.shape[0], len(dev), found.shape[2]))
+    for row, index in enumerate(part['index']):
+      if index >= 0:
+        out[:, index] = found[:, row]
+  return out
+
+
+def test_under_rank_the_ensemble_has_the_highest_mean_probability(made, many):
+  built, tuned, frozen = many
+  dev = of_words(built, made[2])
+  nats = sums(built, tuned, frozen, dev)
+  probs = np.exp(nats - nats.max(-1, keepdims=True))
+  probs /= probs.sum(-1, keepdims=True)
+  best = probs.mean(0).argmax(-1)
+  found = evaluate.answer(built, tuned, frozen, dev, by='rank')
+  assert found.ensemble == [e.choices[c] for e, c in zip(dev.examples, best)]
+  assert found.ensemble != found.members[0]
+
+
+def test_the_majority_wins_and_log_probability_breaks_ties(made, many):
+  built, tuned, frozen = many
+  dev = of_words(built, made[2]).head(3)
+  a, b, c = dev.examples[0].choices
+  members = [[a, a, a], [a, b, b], [b, b, c], [c, a, a], [a, c, b]]
+  said = evaluate._vote(built, tuned, frozen, dev, members)
+  assert said[0] == a
+  # Rows 1 and 2 are two against two against one.
+  for row in (1, 2):
+    open_ = evaluate._choices(built, dev, {row: [a, b]})
+    total = sums(built, tuned, frozen, open_).sum(0)[0]
+    assert said[row] == (a, b)[int(total.argmax())]
+
+
+def test_predictions_of_several_tell_each(made, many, tmp_path):
+  built, tuned, frozen = many
+  task, dev = made[1], made[2]
+  found = evaluate.final(
+    *(built, task, tuned, frozen, dev),
+    folder=tmp_path,
+    members=[{'dev_score': float(i == 3)} for i in range(5)],
+  )
+  text = (tmp_path / 'predictions/cb-dev.jsonl').read_text()
+  lines = [json.loads(line) for line in text.splitlines()]
+  right = np.array(
+    [[x == line['target'] for x in line['rank_members']] for line in lines]
+  )
+  metric = found['rank']['accuracy']
+  assert metric['members'] == pytest.approx(100 * right.mean(0), abs=1e-3)
+  assert metric['best'] == metric['members'][3]
+  assert metric['average'] == pytest.approx(100 * right.mean(), abs=1e-3)
+  assert {len(line['generate_members']) for line in lines} == {5}

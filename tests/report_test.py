@@ -159,3 +159,21 @@ def test_five_members_are_the_papers_table():
   )
   assert (found['best_member'], found['best_by']) == (2, 'test')
   assert 'selected_on' not in found
+
+
+def test_the_papers_numbers_stand_beside_a_run_of_its_model():
+  """And beside no other."""
+  tasks = {'cb': entry(), 'rte': entry()}
+  tasks['rte']['metrics'] = {'accuracy': one(90.0)}
+  found = results(tasks)
+  assert 'paper' not in report.rows(found)[0]
+  found['model']['parameters'] = 11_135_332_352
+  rows = report.rows(found)
+  assert [row[-1] for row in rows] == ['paper', '99.0, 99.3', '92.6', '']
+  assert {len(row) for row in rows} == {8}
+  scored = entry()['metrics']['accuracy'] | {'members': [60.0, 60.0]}
+  tasks['rte']['metrics'] = {'accuracy': scored}
+  tasks['rte']['score'] = scored
+  rows = report.rows(found)
+  assert rows[1][-1] == '99.0, 100.0, 100.0' and rows[3][0] == 'rte'
+  assert rows[3][-1] == '92.6, 93.5, 93.5' and rows[4][-1] == ''

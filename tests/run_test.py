@@ -269,3 +269,130 @@ def test_a_task_of_your_own_from_csv(room, call, tmp_path):
   task = results['tasks']['mine']
   assert (task['examples'], task['split']) == (5, 'test')
   assert (tmp_path / 'w/predictions/mine-test.jsonl').exists()
+
+
+POPULATION = {
+  'task': 'cb',
+  'population.seeds': 2,
+  'population.lr': '(0.1,0.3)',
+  'eval.submission': False,
+}
+
+
+@pytest.fixture(scope='module')
+def population(room):
+  """What is said of the same with four prompts of CB side by side."""
+  said = run(room, 'population', **POPULATION)
+  assert said.returncode == 0, said.stderr
+  return said.stdout
+
+
+def test_a_population_leaves_a_prompt_each_and_a_table(room, population):
+  left = left_behind(room / 'population')
+  task = left['results']['tasks']['cb']
+  assert [(m['seed'], m['lr']) for m in task['members']] == [
+    (0, 0.1), (0, 0.3), (1, 0.1), (1, 0.3),
+  ]  # fmt: skip
+  value = task['metrics']['accuracy']
+  assert len(value['members']) == 4
+  assert value['best'] == value['members'][task['best_member']]
+  files = sorted((room / 'population/prompts/cb').iterdir())
+  assert [f.stem for f in files] == ['0', '1', '2', '3']
+  assert 'members by their score on dev' in population
+  assert ' ± ' in population and 'ensemble' in population
+
+
+def test_a_killed_population_goes_on_to_the_same_bits(room, population):
+  process = subprocess.Popen(
+    command(room, 'killed', **POPULATION),
+    cwd=ROOT,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  for line in process.stderr:
+    if re.match('cb [5-9]/', line):
+      process.kill()
+      break
+  process.stderr.read()
+  assert process.wait(timeout=300) == -9
+  again = run(room, 'killed', **POPULATION)
+  assert again.returncode == 0 and 'resumed at step' in again.stdout
+  assert left_behind(room / 'killed') == left_behind(room / 'population')
+
+
+def test_prompts_by_any_name_are_one_ensemble(room, population, call):
+  """The run, its files, and a bank of them give the run's own numbers."""
+  folder, bank = room / 'population', room / 'bank.safetensors'
+  config = f'--config={SUPERGLUE}:{tiny.words(room, **POPULATION)}'
+  code, _, said = call(
+    *(config, '--mode=export', '--format=bank', f'--prompt={folder}'),
+    f'--output={bank}',
+  )
+  assert code == 0, said
+  files = ','.join(
+    str(folder / f'prompts/cb/{i}.safetensors') for i in range(4)
+  )
+  want = json.loads((folder / 'results.json').read_text())['tasks']['cb']
+  for number, words in enumerate((folder, files, bank)):
+    workdir = room / f'ensemble{number}'
+    code, _, said = call(
+      *(config, '--mode=evaluate', f'--prompt={words}'),
+      f'--workdir={workdir}',
+    )
+    assert code == 0, said
+    results = json.loads((workdir / 'results.json').read_text())
+    found = results['tasks']['cb']
+    for key in ('metrics', 'score', 'rank', 'agreement', 'best_member'):
+      assert found[key] == want[key]
+
+
+def test_prompts_that_do_not_go_together_are_refused_first(room, call):
+  one = room / 'straight/prompts/cb.safetensors'
+  short = room / 'short.npy'
+  np.save(short, np.ones((3, 24), np.float32))
+  code, _, said = call(
+    f'--config={SUPERGLUE}:{tiny.words(room)}',
+    *('--mode=evaluate', f'--prompt={one},{short}'),
+    f'--workdir={room / "refused"}',
+  )
+  assert code == 2 and 'needs prompts of one length' in said
+  assert not (room / 'refused').exists()
+
+
+def test_prompts_are_looked_at(room, population, call):
+  code, said, error = call(
+    f'--config={SUPERGLUE}:{tiny.words(room, **POPULATION)}',
+    *('--mode=inspect', f'--prompt={room / "population"}'),
+    f'--workdir={room / "looked"}',
+  )
+  assert code == 0, error
+  found = json.loads((room / 'looked/inspect.json').read_text())
+  assert list(found['prompts']) == [f'cb/{i}' for i in range(4)]
+  assert 'cb/3' in said
+
+
+def test_the_winner_of_a_sweep_is_a_run_that_can_be_run(room, population):
+  """Alone it is the member that won, and none of the others."""
+  config = room / 'population/best/cb.py'
+  done = subprocess.run(
+    [
+      *(sys.executable, '-m', 'ptjax.main', f'--config={config}'),
+      f'--workdir={room / "winner"}',
+    ],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert done.returncode == 0, done.stderr
+  results = json.loads((room / 'population/results.json').read_text())
+  best = results['tasks']['cb']['best_member']
+
+  def rows(path):
+    return safetensors.numpy.load_file(room / path)['prompt/encoder']
+
+  found = rows('winner/prompts/cb.safetensors')
+  for i in range(4):
+    apart = np.abs(found - rows(f'population/prompts/cb/{i}.safetensors')).max()
+    assert apart < 1e-3 if i == best else apart > 0.05

@@ -70,6 +70,84 @@ def test_predictions_stand_in_the_order_of_the_rows(made):
   assert made.predict([]) == []
 
 
+@pytest.fixture(scope='module')
+def mixed(room):
+  """A server of three prompts, of 5, 2 and 5 virtual tokens."""
+  rng = np.random.default_rng(1)
+  prompts = [
+    Prompt(name, {'prompt': {'encoder': rows.astype(np.float32)}}, {}, name)
+    for name, rows in (
+      ('a', rng.normal(size=(5, 24))),
+      ('b', 3 * rng.normal(size=(2, 24))),
+      ('c', rng.normal(size=(5, 24))),
+    )
+  ]
+  return prompts, serve.Server(config(room), prompts)
+
+
+def test_rows_of_different_prompts_in_one_batch_are_as_if_apart(room, mixed):
+  """Also of another length, and of none."""
+  prompts, server = mixed
+  texts = [
+    'the cat sat',
+    'a',
+    'dog ran on a red mat box is was',
+    'here',
+    'on a',
+  ]
+  named = ['b', 'a', '', 'c', 'b']
+  rows = [
+    {'inputs': t, 'targets': 'dog sat', 'prompt': n}
+    for t, n in zip(texts, named)
+  ]
+  nats = [found['log_prob'] for found in server.score(rows)]
+  said = [found['prediction'] for found in server.predict(rows)]
+  for i, row in enumerate(rows):
+    own = [p for p in prompts if p.name == row['prompt']]
+    alone = serve.Server(config(room), own)
+    bare = {k: v for k, v in row.items() if k != 'prompt'}
+    assert alone.score([bare])[0]['log_prob'] == pytest.approx(
+      nats[i], rel=1e-5, abs=1e-5
+    )
+    assert alone.predict([bare])[0]['prediction'] == said[i]
+  assert len({round(n, 3) for n in nats}) == 5
+
+
+@pytest.mark.parametrize(
+  'row,sentence',
+  [
+    ({}, "no field 'prompt', which must name one of the 3 prompts a, b, c"),
+    ({'prompt': 'd'}, "there is no prompt 'd'.*; --prompt names a, b, c"),
+    ({'prompt': 7}, 'there is no prompt 7'),
+  ],
+)
+def test_a_row_names_a_prompt_that_is_there(mixed, row, sentence):
+  good = {'inputs': 'a', 'prompt': 'a'}
+  with pytest.raises(UserError, match=f'row 2: {sentence}'):
+    mixed[1].predict([good, {'inputs': 'a', **row}])
+
+
+def test_prompts_of_two_models_are_not_served_together(room):
+  records = [{'model': {'fingerprint': f}} for f in 'xy']
+  prompts = [
+    Prompt(f'p{i}', {'prompt': {'encoder': np.ones((2, 24))}}, r, f'p{i}')
+    for i, r in enumerate(records)
+  ]
+  with pytest.raises(UserError, match='one frozen model: p0 x, p1 y'):
+    serve.Server(config(room), prompts)
+
+
+def test_a_prompt_of_another_model_is_let_in_loudly(room, capsys):
+  record = {'model': {'name': 'm', 'fingerprint': 'another'}}
+  own = {'prompt': {'encoder': np.ones((2, 24), np.float32)}}
+  found = [Prompt('p', own, record, 'p.safetensors')]
+  with pytest.raises(UserError, match='or set any_model=true'):
+    serve.Server(config(room), found)
+  serve.Server(config(room, any_model=True), found)
+  said = capsys.readouterr().out
+  assert 'WARNING: any_model=true: p.safetensors was trained on m' in said
+
+
 @pytest.mark.parametrize(
   'row,sentence',
   [

@@ -10,7 +10,10 @@ XXL_PARAMETERS = 11.135e9
 # {task: {metric: (average, best, majority vote)}}, ×100.
 TABLE_3 = {
   'boolq': {'accuracy': (91.1, 91.3, 91.7)},
-  'cb': {'accuracy': (99.3, 100.0, 100.0), 'mean_3class_f1': (99.0, 100.0, 100.0)},
+  'cb': {
+    'accuracy': (99.3, 100.0, 100.0),
+    'mean_3class_f1': (99.0, 100.0, 100.0),
+  },
   'copa': {'accuracy': (98.8, 100.0, 100.0)},
   'multirc': {'em': (65.7, 66.3, 67.1), 'f1a': (88.7, 89.0, 89.4)},
   'record': {'em': (92.7, 92.9, 93.2), 'f1': (93.4, 93.5, 93.9)},
@@ -18,7 +21,7 @@ TABLE_3 = {
   'wic': {'accuracy': (76.2, 76.6, 77.4)},
   'wsc': {'accuracy': (95.8, 96.2, 96.2)},
   'all': {'score': (90.5, 91.0, 91.3)},
-}  # fmt: skip
+}
 
 
 def table_3(

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ptjax import nearest
 from ptjax.config import UserError
+from ptjax.interpret import nearest
 
 P, V, D = 6, 4500, 24  # three parts of a table, the last one short
 

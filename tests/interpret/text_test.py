@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from ptjax import interpret, interpret_text
-from ptjax.interpret import Label
+from ptjax.interpret import look as interpret
+from ptjax.interpret import text as text_lib
+from ptjax.interpret.look import Label
 
 D = 8
 
@@ -28,7 +29,7 @@ def columns(line: str) -> int:
 
 def test_a_line_a_token_with_its_neighbours_in_order():
   all_ = found('boolq')
-  name, head, rule, *lines = interpret_text.neighbours(
+  name, head, rule, *lines = text_lib.neighbours(
     'boolq', all_['prompts']['boolq'], 'cosine'
   ).split('\n')
   assert (name, head[:15], len(lines)) == ('boolq', 'token  nearest ', 3)
@@ -42,7 +43,7 @@ def test_a_line_a_token_with_its_neighbours_in_order():
 
 def test_many_neighbours_go_on_below():
   prompt = found('a', count=12)['prompts']['a']
-  lines = interpret_text.neighbours('a', prompt, 'distance').split('\n')[3:]
+  lines = text_lib.neighbours('a', prompt, 'distance').split('\n')[3:]
   assert len(lines) == 3 * 3 and [line[:5] for line in lines[:4]] == [
     '    0',
     '     ',
@@ -56,7 +57,7 @@ def test_many_neighbours_go_on_below():
 def test_odd_pieces_keep_the_columns():
   odd = ['\n', '漢字', 'e\u0301', '▁' + 'long' * 20, '漢' * 20, '\u200b', ' ']
   prompt = found('a', tokens=30, pieces=odd)['prompts']['a']
-  lines = interpret_text.neighbours('a', prompt, 'cosine').split('\n')[3:]
+  lines = text_lib.neighbours('a', prompt, 'cosine').split('\n')[3:]
   assert len(lines) == 30
   width = {columns(line.replace('\u0301', '')) for line in lines}
   assert len(width) == 1 and max(width) <= 100
@@ -67,7 +68,7 @@ def test_odd_pieces_keep_the_columns():
 
 @pytest.mark.parametrize('scale', [1e-4, 1.0, 1e4])
 def test_numbers_keep_three_digits(scale):
-  text = interpret_text.text(found('a', scale=scale))
+  text = text_lib.text(found('a', scale=scale))
   norm = found('a', scale=scale)['prompts']['a']['norm']['mean']
   (line,) = [
     line.split() for line in text.split('\n') if line.startswith('a  ')
@@ -84,7 +85,7 @@ def test_labels_are_counted():
   lines[1]['own'] |= {'persists': False, 'rank': 17, 'cosine_to_start': -0.25}
   lines[1]['own']['piece'] = '▁p4'
   lines[2] |= {'near': [0], 'best': {'token': 2, 'rank': 4, 'piece': '▁p6'}}
-  text = interpret_text.summary(all_).split('\n')
+  text = text_lib.summary(all_).split('\n')
   at = next(i for i, line in enumerate(text) if line.startswith('label '))
   one, two, three, kept = text[at + 2 : at + 6]
   assert one.split()[:5] == ['one', '0', '2', '▁p3', '0.50']
@@ -94,16 +95,16 @@ def test_labels_are_counted():
 
 
 def test_without_labels_none_are_told():
-  text = interpret_text.summary(found('a', 'b'))
+  text = text_lib.summary(found('a', 'b'))
   assert 'label' not in text and 'persist' not in text
-  text = interpret_text.summary(found('a', labels=[Label('x', [3])]))
+  text = text_lib.summary(found('a', labels=[Label('x', [3])]))
   assert 'label' in text and 'persist' not in text
 
 
 def test_a_matrix_has_all_pairs():
   names = [f'member {i}' for i in range(23)]
   all_ = found(*names)
-  text = interpret_text.summary(all_)
+  text = text_lib.summary(all_)
   part = text.split('cosine of the flattened prompts\n')[1]
   part = part.split('cosine of tokens')[0]
   values = {i: [] for i in range(1, 24)}
@@ -118,7 +119,7 @@ def test_a_matrix_has_all_pairs():
 def test_prompts_whose_names_are_cut_have_their_numbers():
   names = [f'runs/{i}/a-folder-of-a-long-name/boolq' for i in range(2)]
   all_ = found(*names, labels=[Label('x', [3], 0)])
-  lines = interpret_text.text(all_).split('\n')
+  lines = text_lib.text(all_).split('\n')
   heads = [line[:24] for line in lines if 'a-long-name/boolq  ' in line]
   assert heads[:2] == [f'{i} …-of-a-long-name/boolq' for i in (1, 2)]
   assert lines[0] == f'1 {names[0]}'  # there is room for all of it
@@ -130,7 +131,7 @@ def test_unequal_lengths_have_a_dash():
   rng = np.random.default_rng(0)
   prompts = {'a': rng.normal(size=(2, D)), 'b': rng.normal(size=(3, D))}
   all_ = interpret.look(prompts, rng.normal(size=(4, D)), pieces=list('wxyz'))
-  text = interpret_text.summary(all_).split('cosine of the flattened')[1]
+  text = text_lib.summary(all_).split('cosine of the flattened')[1]
   lines = [line.split() for line in text.split('\n') if line.startswith('1 a')]
   assert [line[2:] for line in lines[:2]] == [['1.00', '–']] * 2
   assert lines[2][3] != '–'
@@ -138,10 +139,10 @@ def test_unequal_lengths_have_a_dash():
 
 def test_a_vocabulary_without_length():
   all_ = interpret.look({'a': np.ones((1, 2))}, np.zeros((3, 2)), pieces='xyz')
-  line = interpret_text.summary(all_).split('\n')[3].split()
+  line = text_lib.summary(all_).split('\n')[3].split()
   assert line == ['a', '1', '1.41', '1.41', '1.41', '–']
   all_ = interpret.look({'a': np.zeros((1, 2))}, np.zeros((3, 2)), pieces='xyz')
-  text = interpret_text.text(all_)
+  text = text_lib.text(all_)
   assert 'x 0.00  y 0.00  z 0.00' in text
 
 
@@ -154,7 +155,7 @@ def test_nothing_is_wider_than_100_columns(count):
   names = ['folder/with/a/long/name/a', *(f'/b{i}' * 20 for i in range(30))]
   for some in (names, names[:1]):
     all_ = found(*some, tokens=100, count=count, labels=labels)
-    text = interpret_text.text(all_)
+    text = text_lib.text(all_)
     assert max(map(columns, text.split('\n'))) <= 100
     assert all(line == line.rstrip() for line in text.split('\n'))
   assert 'a_label_of_many_many_pi…' in text

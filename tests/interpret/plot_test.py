@@ -5,7 +5,8 @@ import warnings
 import numpy as np
 import pytest
 
-from ptjax import interpret, interpret_plot
+from ptjax.interpret import look as interpret
+from ptjax.interpret import plot
 
 figures = pytest.importorskip('matplotlib.figure')
 
@@ -25,7 +26,7 @@ def found(**lengths):
 def drawn(all_):
   figure = figures.Figure()
   one = len(all_['prompts']) == 1
-  (interpret_plot._tokens if one else interpret_plot._prompts)(figure, all_)
+  (plot._tokens if one else plot._prompts)(figure, all_)
   return figure
 
 
@@ -103,7 +104,7 @@ def test_what_is_known_of_no_pair_is_left_out():
 def test_any_size_is_drawn_quietly(tmp_path, lengths):
   with warnings.catch_warnings():
     warnings.simplefilter('error')
-    interpret_plot.draw(found(**lengths), tmp_path / 'x.png')
+    plot.draw(found(**lengths), tmp_path / 'x.png')
   assert [file.name for file in tmp_path.iterdir()] == ['x.png']
   wide, high = size(tmp_path / 'x.png')
   assert 300 < high < 2000 and 300 < wide < 3000

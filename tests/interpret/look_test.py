@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ptjax import interpret
 from ptjax.config import UserError
 from ptjax.data import tokenizer
-from ptjax.interpret import Label, Prompt
+from ptjax.interpret import look as interpret
+from ptjax.interpret.look import Label, Prompt
 from tests.data.tokenizer_test import PIECES, write_tiny
 
 # Ten pieces, of which 6 is none; the table has two rows more.

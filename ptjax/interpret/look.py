@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ptjax import interpret_plot, interpret_text, nearest, workdir
+from ptjax import workdir
 from ptjax.config import UserError
 from ptjax.data.tokenizer import Tokenizer
+from ptjax.interpret import nearest, plot
+from ptjax.interpret import text as text_lib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,16 +77,16 @@ def run(
     labels={prompt.name: _labels(prompt, tokenizer) for prompt in prompts},
     count=count,
   )
-  text = interpret_text.text(found)
-  say(text if len(prompts) == 1 else interpret_text.summary(found))
+  text = text_lib.text(found)
+  say(text if len(prompts) == 1 else text_lib.summary(found))
   folder.mkdir(parents=True, exist_ok=True)
   workdir.write_json(folder / 'inspect.json', found)
   (folder / 'inspect.txt').write_text(text + '\n', encoding='utf-8')
   left = ['inspect.json', 'inspect.txt']
   try:
-    interpret_plot.draw(found, folder / 'inspect.png')
+    plot.draw(found, folder / 'inspect.png')
     left.append('inspect.png')
-  except interpret_plot.NotInstalled as error:
+  except plot.NotInstalled as error:
     say(str(error))
   say(f'{folder}: {", ".join(left)}')
   return found

@@ -1,0 +1,95 @@
+"""The estimate against what the compiler says, and the refusal."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+
+from ptjax import config as config_lib
+from ptjax import memory, optim, step
+from ptjax.config import UserError
+from ptjax.methods import base
+from ptjax.models.t5 import T5, T5Config
+from ptjax.tuned import TunedModel
+
+SIZES = T5Config(
+  vocab_size=900,
+  d_model=96,
+  d_kv=24,
+  d_ff=200,
+  num_layers=4,
+  num_decoder_layers=3,
+  num_heads=5,
+)
+
+
+def compiled_bytes(batch, length, prompt, target, *, members, remat) -> int:
+  """Temporary memory of the very step, nothing of it computed."""
+  model = T5(SIZES, remat=remat)
+  ids = jnp.zeros((1, 4), jnp.int32)
+  init = functools.partial(model.init, jax.random.key(0))
+  params = jax.eval_shape(lambda: nn.unbox(init(ids, ids >= 0, ids))['params'])
+  c = config_lib.default()
+  c.method.length, c.method.init = prompt, 'uniform'
+  make = functools.partial(optimizer, c.optimizer)
+  rows = jnp.zeros((members, prompt, SIZES.d_model))
+  begin = functools.partial(
+    step.init_state, tx=make(0.0), rng=jax.random.key(0)
+  )
+  state = jax.eval_shape(jax.vmap(begin), {'prompt': {'encoder': rows}})
+
+  def array(size, dtype):
+    return jax.ShapeDtypeStruct((members, batch, size), dtype)
+
+  batch_ = {
+    'inputs': array(length, jnp.int32),
+    'input_mask': array(length, bool),
+    'targets': array(target, jnp.int32),
+    'target_mask': array(target, bool),
+  }
+  train_step = step.make_train_step(
+    TunedModel(model, base.make(c.method)), make, rates=[0.3] * members
+  )
+  lowered = train_step.lower(state, {'model': params}, batch_)
+  return lowered.compile().memory_analysis().temp_size_in_bytes
+
+
+def optimizer(settings, lr):
+  return optim.make(settings, steps=10, lr=lr)
+
+
+@pytest.mark.parametrize(
+  'shape,members,remat',
+  [
+    ((8, 40, 20, 4), 1, False),
+    ((8, 40, 20, 4), 3, False),
+    ((4, 200, 100, 30), 1, False),
+    ((4, 200, 100, 30), 1, True),
+  ],
+)
+def test_the_estimate_is_near_what_is_compiled(shape, members, remat):
+  batch, length, prompt, target = shape
+  each = memory.member_bytes(
+    SIZES,
+    batch=batch,
+    length=length + prompt,
+    target=target,
+    itemsize=4,
+    remat=remat,
+  )
+  found = compiled_bytes(*shape, members=members, remat=remat)
+  assert 0.6 < members * each / found < 1.7
+
+
+def test_more_members_than_fit_are_refused_with_the_estimate():
+  gib = memory.GIB
+  memory.check(4, each=gib, weights=gib, limit_gib=5, task='rte')
+  with pytest.raises(UserError) as error:
+    memory.check(9, each=gib, weights=gib, limit_gib=5.5, task='rte')
+  said = str(error.value)
+  assert 'rte: 9 members would take about 10.00 GiB' in said
+  assert 'there are 5.50; about 4 fit' in said
+  with pytest.raises(UserError, match='100000 members'):  # asks the device
+    memory.check(100_000, each=gib, weights=gib, limit_gib=0, task='rte')
