@@ -114,7 +114,9 @@ class LayerNorm(nn.Module):
     bias_D = self.param('bias', named(nn.initializers.zeros), shape, kind)
     y = x.astype(wide(x.dtype))
     y = y - jnp.mean(y, axis=-1, keepdims=True)
-    y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.epsilon)
+    y = y * jax.lax.rsqrt(
+      jnp.mean(y * y, axis=-1, keepdims=True) + self.epsilon
+    )
     y = y * scale_D.astype(y.dtype) + bias_D.astype(y.dtype)
     return y.astype(x.dtype)
 

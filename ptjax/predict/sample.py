@@ -85,12 +85,13 @@ def generate(
   cache: Tree,
   *,
   batch_size: int,
-  start_id: int,
+  start_id: int = 0,
   eos_id: int,
   pad_id: int,
   max_length: int,
   sampler: Sampler = Greedy(),
   rng: jax.Array | None = None,
+  first_BxV: jax.Array | None = None,
 ) -> jax.Array:
   """Decodes until every row has ended, or to max_length.
 
@@ -99,6 +100,8 @@ def generate(
     cache: as it is before the first token.
     start_id: what the decoder is fed first; it is not returned.
     rng: for a sampler that draws; the position is folded in.
+    first_BxV: logits of the first token, where the cache already holds what is
+      in front of it; start_id is then not fed.
 
   Returns:
     ids_BxT with T = max_length: EOS where a row ended, padding behind it.
@@ -111,17 +114,19 @@ def generate(
   def step(carry):
     t, ids_B, done_B, out_BxT, cache = carry
     logits_BxV, cache = step_fn(ids_B, cache)
+    return *choose(t, logits_BxV, done_B, out_BxT), cache
+
+  def choose(t, logits_BxV, done_B, out_BxT):
     key = None if rng is None else jax.random.fold_in(rng, t)
     ids_B = sampler(key, logits_BxV).astype(jnp.int32)
     ids_B = jnp.where(done_B, pad_id, ids_B)
     out_BxT = out_BxT.at[:, t].set(ids_B)
-    return t + 1, ids_B, done_B | (ids_B == eos_id), out_BxT, cache
+    return t + 1, ids_B, done_B | (ids_B == eos_id), out_BxT
 
-  start = (
-    jnp.int32(0),
-    jnp.full(batch_size, start_id, jnp.int32),
-    jnp.zeros(batch_size, bool),
-    jnp.full((batch_size, max_length), pad_id, jnp.int32),
-    cache,
-  )
-  return jax.lax.while_loop(unfinished, step, start)[3]
+  t, done_B = jnp.int32(0), jnp.zeros(batch_size, bool)
+  out_BxT = jnp.full((batch_size, max_length), pad_id, jnp.int32)
+  if first_BxV is None:
+    start = t, jnp.full(batch_size, start_id, jnp.int32), done_B, out_BxT
+  else:
+    start = choose(t, first_BxV, done_B, out_BxT)
+  return jax.lax.while_loop(unfinished, step, (*start, cache))[3]
