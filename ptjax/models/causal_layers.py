@@ -140,15 +140,12 @@ class Attention(nn.Module):
 
 
 def _product(left: jax.Array, right: jax.Array) -> jax.Array:
-  """[H, B, T, I] times [H, B | 1, I, O], summed in float32."""
-  out_dtype = layers.wide(left.dtype)
-  H, B = left.shape[:2]
-  if right.shape[1] != 1 or B == 1:
-    return jnp.matmul(left, right, preferred_element_type=out_dtype)
-  # Shared by all rows: their queries are rows of one matrix, nothing is copied.
-  rows = left.reshape(H, -1, left.shape[-1])
-  found = jnp.matmul(rows, right[:, 0], preferred_element_type=out_dtype)
-  return found.reshape(H, B, -1, right.shape[-1])
+  """[H, B, T, I] times [H, B | 1, I, O], summed in float32.
+
+  Where the second is shared, the rows of all B are those of one matrix a head:
+  matmul drops an axis of 1, it does not copy along it.
+  """
+  return jnp.matmul(left, right, preferred_element_type=layers.wide(left.dtype))
 
 
 def softmax_over(scores: Sequence[jax.Array]) -> list[jax.Array]:

@@ -59,6 +59,18 @@ def test_encode_adds_no_eos_and_cuts_nothing(tmp_path):
   assert (tiny.eos_id, tiny.pad_id, tiny.vocab_size) == (1, 0, 8)
 
 
+def test_what_a_tokenizer_would_put_around_a_text_is_left_out(tmp_path):
+  """Llama's begin with a token of their own, others end with one."""
+  path = write_tiny(tmp_path) / 'tokenizer.json'
+  backend = tokenizers.Tokenizer.from_file(str(path))
+  backend.no_truncation()
+  backend.post_processor = tokenizers.processors.TemplateProcessing(
+    single='<unk> $A </s>', special_tokens=[('<unk>', 2), ('</s>', 1)]
+  )
+  backend.save(str(path))
+  assert tokenizer.load(tmp_path).encode('a cats') == [3, 4, 6]
+
+
 def test_encode_batch_is_encode_of_each(tmp_path, monkeypatch):
   monkeypatch.setattr(tokenizer, '_CHUNK', 2)
   tiny = tokenizer.load(write_tiny(tmp_path))

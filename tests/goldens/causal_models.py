@@ -17,7 +17,7 @@ FOLDER = pathlib.Path(__file__).with_name('causal')
 EVERY = 7  # recorded positions of the logits
 STEPS = 12  # recorded ids behind the inputs
 # num_beams, length_penalty, early_stopping
-BEAMS = ((3, 1.0, False), (4, 0.0, False), (2, 2.0, True))
+BEAMS = ((3, 1.0, False), (4, 0.0, False), (2, 2.0, True), (2, 3.0, False))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -163,6 +163,27 @@ def test_a_long_answer_is_favoured_by_its_penalty():
   assert lengths[0] < lengths[1]
 
 
+def test_a_row_is_closed_when_no_beam_is_better_than_its_finished():
+  """Even if a longer answer would be favoured later on: transformers does."""
+  table = np.full((4, 4), -9.0, np.float32)
+  table[0, 1], table[0, 2], table[2, 2] = 1.0, 0.5, 9.0
+
+  def step(ids, cache):
+    return jnp.asarray(table)[ids], cache
+
+  found = beam.generate(
+    step,
+    {},
+    beams=beam.Beams(1, length_penalty=3.0),
+    batch_axes={},
+    batch_size=1,
+    eos_id=1,
+    pad_id=0,
+    max_length=6,
+  )
+  assert found.tolist() == [[1, 0, 0, 0, 0, 0]]
+
+
 def test_no_beam_is_refused():
   with pytest.raises(ValueError, match='number >= 1'):
     beam.Beams(0)
