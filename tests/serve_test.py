@@ -12,6 +12,7 @@ from ptjax import config as config_lib
 from ptjax import parts, serve, tree
 from ptjax.config import UserError
 from ptjax.export import names, npy, prompt
+from ptjax.export.prompt import Prompt
 
 
 @pytest.fixture(scope='module')

@@ -18,6 +18,8 @@ from ptjax.config import UserError
 # added later.
 _READY, _PIECES = 'tokenizer.json', 'spiece.model'
 _SETTINGS = ('tokenizer_config.json', 'special_tokens_map.json')
+# What ends a text where the folder's settings do not say: T5's, then GPT's.
+_ENDS = ('</s>', '<|endoftext|>')
 _SENTINELS = 100  # <extra_id_99> … <extra_id_0> on top of T5's own pieces
 _CHUNK = 2048  # texts encoded at once: bounds the memory of the results
 
@@ -41,6 +43,8 @@ class Tokenizer:
   """A tokenizer and its special pieces.
 
   Attributes:
+    pad_id: `eos_id` where there is no piece for padding, as in GPT-2: then only
+      a mask tells them apart.
     vocab_size: its ids are below. The model's embedding may have more rows:
       T5's has 32128 for 32100 pieces.
   """
@@ -49,6 +53,16 @@ class Tokenizer:
   eos_id: int
   pad_id: int
   vocab_size: int
+
+  @property
+  def note(self) -> str:
+    """What a user should know of it; most often nothing."""
+    if self.pad_id != self.eos_id:
+      return ''
+    return (
+      f'the tokenizer has no padding token: id {self.eos_id}, its end of text, '
+      'pads, and is masked out there'
+    )
 
   def encode(self, text: str) -> list[int]:
     """Ids without EOS."""
@@ -132,10 +146,8 @@ def load(name: str | os.PathLike) -> Tokenizer:
     )
   try:
     backend = kinds[files[0]](folder)
-    special = [
-      _special(backend, folder, key, usual)
-      for key, usual in (('eos_token', '</s>'), ('pad_token', '<pad>'))
-    ]
+    eos_id = _end(backend, folder)
+    pad_id = _padding(backend, folder, eos_id)
   except UserError:
     raise
   except Exception as error:  # tokenizers raises bare Exception, too
@@ -144,7 +156,7 @@ def load(name: str | os.PathLike) -> Tokenizer:
       f'{folder / files[0]} cannot be read as a tokenizer: {reason}; name '
       'another by config.tokenizer'
     ) from None
-  return Tokenizer(backend, *special, vocab_size=backend.size)
+  return Tokenizer(backend, eos_id, pad_id, backend.size)
 
 
 def _from_hub(name: str) -> pathlib.Path:
@@ -258,6 +270,19 @@ def _setting(folder: pathlib.Path, key: str, usual: Any) -> Any:
       if said is not None:
         return said
   return usual
+
+
+def _end(backend: Backend, folder: pathlib.Path) -> int:
+  usual = next((e for e in _ENDS if backend.id_of(e) is not None), _ENDS[0])
+  return _special(backend, folder, 'eos_token', usual)
+
+
+def _padding(backend: Backend, folder: pathlib.Path, eos_id: int) -> int:
+  """The piece that pads; EOS where the folder has none."""
+  said = _setting(folder, 'pad_token', None)
+  if said is None and backend.id_of('<pad>') is None:
+    return eos_id
+  return _special(backend, folder, 'pad_token', '<pad>')
 
 
 def _special(

@@ -28,33 +28,49 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
+def wide(dtype: jnp.dtype) -> jnp.dtype:
+  """What sums, norms and softmax are computed in: float32 or wider."""
+  return jnp.promote_types(dtype, jnp.float32)
+
+
 def linear(
   x: jax.Array, kernel: jax.Array, *, out_dtype: jnp.dtype | None = None
 ) -> jax.Array:
-  """x times kernel over the last axis of x, summed in float32."""
-  y = jnp.einsum(
-    '...i,io->...o',
+  """x times kernel over the last axis of x and the first of the kernel.
+
+  Summed in float32, or in float64 where x is; other axes of the kernel follow.
+  """
+  y = jnp.tensordot(
     x,
     kernel.astype(x.dtype),
-    preferred_element_type=jnp.float32,
+    axes=1,
+    preferred_element_type=wide(x.dtype),
   )
   return y.astype(out_dtype or x.dtype)
 
 
 class Linear(nn.Module):
-  """A bias-free linear map; `axes` are the logical names of the kernel's."""
+  """A linear map; `axes` are the logical names of the kernel's."""
 
-  features: int
-  axes: tuple[str, str]
+  features: int | tuple[int, ...]
+  axes: tuple[str, ...]
   stddev: float
+  bias: bool = False
 
   @nn.compact
   def __call__(
     self, x: jax.Array, *, out_dtype: jnp.dtype | None = None
   ) -> jax.Array:
-    shape = (x.shape[-1], self.features)
+    features = self.features
+    features = (features,) if isinstance(features, int) else features
+    shape = (x.shape[-1], *features)
     kernel = weight(self, 'kernel', shape, axes=self.axes, stddev=self.stddev)
-    return linear(x, kernel, out_dtype=out_dtype)
+    if not self.bias:
+      return linear(x, kernel, out_dtype=out_dtype)
+    zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[1:])
+    bias = self.param('bias', zeros, features, jnp.float32)
+    y = linear(x, kernel, out_dtype=wide(x.dtype))
+    return (y + bias.astype(y.dtype)).astype(out_dtype or x.dtype)
 
 
 def weight(
@@ -79,10 +95,30 @@ class RMSNorm(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     ones = nn.with_logical_partitioning(nn.initializers.ones, ('embed',))
     scale_D = self.param('scale', ones, (x.shape[-1],), jnp.float32)
-    wide = x.astype(jnp.float32)
-    mean_square = jnp.mean(wide * wide, axis=-1, keepdims=True)
-    wide = wide * jax.lax.rsqrt(mean_square + self.epsilon)
-    return (wide * scale_D.astype(jnp.float32)).astype(x.dtype)
+    y = x.astype(wide(x.dtype))
+    mean_square = jnp.mean(y * y, axis=-1, keepdims=True)
+    y = y * jax.lax.rsqrt(mean_square + self.epsilon)
+    return (y * scale_D.astype(y.dtype)).astype(x.dtype)
+
+
+class LayerNorm(nn.Module):
+  """To mean 0 and variance 1, in float32; then scale and bias."""
+
+  epsilon: float
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    named = functools.partial(nn.with_logical_partitioning, names=('embed',))
+    shape, kind = (x.shape[-1],), jnp.float32
+    scale_D = self.param('scale', named(nn.initializers.ones), shape, kind)
+    bias_D = self.param('bias', named(nn.initializers.zeros), shape, kind)
+    y = x.astype(wide(x.dtype))
+    y = y - jnp.mean(y, axis=-1, keepdims=True)
+    y = y * jax.lax.rsqrt(
+      jnp.mean(y * y, axis=-1, keepdims=True) + self.epsilon
+    )
+    y = y * scale_D.astype(y.dtype) + bias_D.astype(y.dtype)
+    return y.astype(x.dtype)
 
 
 class Embedder(nn.Module):
@@ -91,11 +127,16 @@ class Embedder(nn.Module):
   vocab_size: int
   features: int
   dtype: jnp.dtype
+  stddev: float = 1.0
 
   def setup(self) -> None:
-    shape = (self.vocab_size, self.features)
-    axes = ('vocab', 'embed')
-    self.embedding = weight(self, 'embedding', shape, axes=axes, stddev=1.0)
+    self.embedding = weight(
+      self,
+      'embedding',
+      (self.vocab_size, self.features),
+      axes=('vocab', 'embed'),
+      stddev=self.stddev,
+    )
 
   def __call__(self, ids_BxL: jax.Array) -> jax.Array:
     # 'fill' makes an id that nobody has a NaN: never silently another row.
@@ -118,7 +159,7 @@ class Embedder(nn.Module):
 
   def logits(self, x: jax.Array) -> jax.Array:
     """The product with the transposed table, for a tied head; float32."""
-    return linear(x, self.embedding.T, out_dtype=jnp.float32)
+    return linear(x, self.embedding.T, out_dtype=wide(x.dtype))
 
 
 def _rows(prompt: jax.Array, row_BxL: jax.Array) -> jax.Array:

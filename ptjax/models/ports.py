@@ -8,7 +8,7 @@ behind a port, and how it is trained, is not known here.
   L input length     H heads             N layers
   T target length    K head size         C choices
   P prompt length    F mlp width         S length attended to (J or T)
-  J = P + L
+  J = P + L          M prompts in use    G heads that share a key head
 """
 
 import flax.linen as nn

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ptjax.models import layers
+from ptjax.models import layers, stack
 from ptjax.models.t5_layers import DecoderLayer, EncoderLayer, T5Config
 
 __all__ = ['CACHE_BATCH_AXES', 'Cache', 'T5', 'T5Config']
@@ -153,7 +153,7 @@ class Encoder(nn.Module):
   def setup(self) -> None:
     config = self.config
     self.relative_bias = _relative_bias(config, bidirectional=True)
-    self.layers = _stack(
+    self.layers = stack.stack(
       EncoderLayer,
       config,
       length=config.num_layers,
@@ -186,7 +186,7 @@ class Decoder(nn.Module):
   def setup(self) -> None:
     config = self.config
     self.relative_bias = _relative_bias(config, bidirectional=False)
-    self.layers = _stack(
+    self.layers = stack.stack(
       DecoderLayer,
       config,
       length=config.num_decoder_layers,
@@ -257,35 +257,3 @@ def _relative_bias(
     bidirectional,
     config.d_model**-0.5,
   )
-
-
-def _stack(
-  layer: type[nn.Module],
-  config: T5Config,
-  *,
-  length: int,
-  scan: bool,
-  remat: bool,
-  inputs: dict[str, tuple],
-) -> nn.Module:
-  """`length` layers whose parameters are stacked on axis 0.
-
-  `inputs` says for each method how its inputs behind the carried one meet the
-  layers: along axis 0, or the same for all. Without scan the loop is unrolled.
-  """
-  if remat:
-    # Behind the module: carried x first, and `deterministic` is the last.
-    last = len(inputs['__call__']) + 1
-    layer = nn.remat(layer, prevent_cse=not scan, static_argnums=(last,))
-  lifted = {
-    method: {
-      'variable_axes': {'params': 0, 'ports': 0},
-      'split_rngs': {'params': True, 'dropout': True},
-      'in_axes': axes,
-      'length': length,
-      'unroll': 1 if scan else length,
-      'metadata_params': {nn.PARTITION_NAME: 'layers'},
-    }
-    for method, axes in inputs.items()
-  }
-  return nn.scan(layer, methods=lifted)(config)

@@ -85,13 +85,14 @@ def generate(
   cache: Tree,
   *,
   batch_size: int,
-  start_id: int,
+  start_id: int = 0,
   eos_id: int,
   pad_id: int,
   max_length: int,
   sampler: Sampler = Greedy(),
   rng: jax.Array | None = None,
   axis_name: str | None = None,
+  first_BxV: jax.Array | None = None,
 ) -> jax.Array:
   """Decodes until every row has ended, or to max_length.
 
@@ -102,6 +103,8 @@ def generate(
     rng: for a sampler that draws; the position is folded in.
     axis_name: of a vmap around this; all of it ends together. Else its rows
       would be kept by copying their caches at every step.
+    first_BxV: logits of the first token, where the cache already holds what is
+      in front of it; start_id is then not fed.
 
   Returns:
     ids_BxT with T = max_length: EOS where a row ended, padding behind it.
@@ -117,17 +120,19 @@ def generate(
   def step(carry):
     t, ids_B, done_B, out_BxT, cache = carry
     logits_BxV, cache = step_fn(ids_B, cache)
+    return *choose(t, logits_BxV, done_B, out_BxT), cache
+
+  def choose(t, logits_BxV, done_B, out_BxT):
     key = None if rng is None else jax.random.fold_in(rng, t)
     ids_B = sampler(key, logits_BxV).astype(jnp.int32)
     ids_B = jnp.where(done_B, pad_id, ids_B)
     out_BxT = out_BxT.at[:, t].set(ids_B)
-    return t + 1, ids_B, done_B | (ids_B == eos_id), out_BxT, cache
+    return t + 1, ids_B, done_B | (ids_B == eos_id), out_BxT
 
-  start = (
-    jnp.int32(0),
-    jnp.full(batch_size, start_id, jnp.int32),
-    jnp.zeros(batch_size, bool),
-    jnp.full((batch_size, max_length), pad_id, jnp.int32),
-    cache,
-  )
-  return jax.lax.while_loop(unfinished, step, start)[3]
+  t, done_B = jnp.int32(0), jnp.zeros(batch_size, bool)
+  out_BxT = jnp.full((batch_size, max_length), pad_id, jnp.int32)
+  if first_BxV is None:
+    start = t, jnp.full(batch_size, start_id, jnp.int32), done_B, out_BxT
+  else:
+    start = choose(t, first_BxV, done_B, out_BxT)
+  return jax.lax.while_loop(unfinished, step, (*start, cache))[3]

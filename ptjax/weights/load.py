@@ -23,9 +23,7 @@ import numpy as np
 
 import ptjax
 from ptjax.config import UserError
-from ptjax.models import t5
-from ptjax.weights import hf, hub, t5x, table
-from ptjax.weights import t5 as t5_table
+from ptjax.weights import families, hf, hub, t5x, table
 
 _DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 _CHUNK = 1 << 20  # values read at a time: 4 MiB of float32
@@ -40,7 +38,7 @@ class Loaded:
 
   model: nn.Module
   params: dict[str, Any]
-  config: t5.T5Config
+  config: Any  # of the family, such as T5Config
   fingerprint: str  # of the values in the files, whatever their format
   folder: pathlib.Path
   name: str
@@ -72,7 +70,8 @@ def load(
     )
   folder = resolve(name)
   source, config = _open(folder, overrides)
-  rows = t5_table.tensors(config)
+  family = families.of_config(config)
+  rows = family.tensors(config)
   table.check(rows, source, where=str(folder))
   params: dict[str, Any] = {}
   for row in rows:
@@ -86,7 +85,7 @@ def load(
       array = jax.block_until_ready(jax.device_put(array))
     scope[leaf] = array
   return Loaded(
-    model=t5.T5(config, dtype=_DTYPES[dtype]),
+    model=family.NETWORK(config, dtype=_DTYPES[dtype]),
     params=params,
     config=config,
     fingerprint=fingerprint(source, rows),
@@ -124,18 +123,19 @@ def _near_folders(path: pathlib.Path) -> str:
 
 def _open(
   folder: pathlib.Path, overrides: dict[str, Any]
-) -> tuple[table.Source, t5.T5Config]:
+) -> tuple[table.Source, Any]:
   """The family's view of the files, and the network they describe."""
   values = _read_json(folder / 'config.json')
   if t5x.is_checkpoint(folder):
-    source = t5x.Checkpoint(folder)
+    source, family = t5x.Checkpoint(folder), families.of_type('t5')
     values = t5x.sizes(source, where=str(folder)) | values
   else:
     _refuse_family(values, folder)
+    family = families.of_type(values['model_type'])
     source = hf.open_folder(folder)
-  source, tied = t5_table.canonical(source, where=str(folder))
+  source, tied = family.canonical(source, where=str(folder))
   values |= overrides
-  return source, t5_table.config(values, tied=tied, where=str(folder))
+  return source, family.config(values, tied=tied, where=str(folder))
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -156,10 +156,10 @@ def _refuse_family(values: dict[str, Any], folder: pathlib.Path) -> None:
       f'{folder}: no config.json and no T5X checkpoint; not a model folder.'
     )
   family = values.get('model_type')
-  if family not in t5_table.MODEL_TYPES:
+  if family not in families.MODEL_TYPES:
     raise UserError(
       f'{folder}: model_type is {family!r}; models of type '
-      f'{", ".join(t5_table.MODEL_TYPES)} can be loaded.'
+      f'{", ".join(families.MODEL_TYPES)} can be loaded.'
     )
 
 
@@ -197,11 +197,15 @@ def _block(
     names, layers = names[index[0]], list(block)
     index = index[1:]
   if row.transpose:
-    layers, index = [layer.T for layer in layers], index[::-1]
+    layers = [np.moveaxis(layer, 0, -1) for layer in layers]
+    index = (*index[1:], index[0])
   first, rest = index[0], index[1:]
+  view = row.view or row.shape
+  group = row.shape[0] // view[0]  # rows of the file in one of the view
   for name, layer in zip(names, layers):
-    for start, stop in _chunks(row.shape, first.start, first.stop):
-      rows = source.read(name, start, stop)[(slice(None), *rest)]
+    for start, stop in _chunks(view, first.start, first.stop):
+      rows = source.read(name, start * group, stop * group)
+      rows = rows.reshape(stop - start, *view[1:])[(slice(None), *rest)]
       layer[start - first.start : stop - first.start] = rows
   return block
 

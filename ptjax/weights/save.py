@@ -15,9 +15,7 @@ import jax
 import ml_dtypes
 import numpy as np
 
-from ptjax.models import t5
-from ptjax.weights import t5 as t5_table
-from ptjax.weights import table
+from ptjax.weights import families, table
 
 _DTYPES = {
   'float32': (np.dtype(np.float32), 'F32'),
@@ -28,14 +26,15 @@ _DTYPES = {
 def save(
   folder: str | pathlib.Path,
   params: Mapping[str, Any],
-  config: t5.T5Config,
+  config: Any,
   *,
   dtype: str = 'float32',
 ) -> None:
   """Writes a model in Hugging Face's layout; no tokenizer."""
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
-  rows = t5_table.tensors(config)
+  family = families.of_config(config)
+  rows = family.tensors(config)
   arrays = {row.path: _leaf(params, row.path) for row in rows}
   for row in rows:
     if arrays[row.path].shape != row.own_shape():
@@ -43,7 +42,7 @@ def save(
         f'{row.path} is {arrays[row.path].shape}, expected {row.own_shape()}'
       )
   _write_safetensors(folder / 'model.safetensors', rows, arrays, dtype)
-  text = json.dumps(t5_table.to_json(config, dtype=dtype), indent=2)
+  text = json.dumps(family.to_json(config, dtype=dtype), indent=2)
   _replace(folder / 'config.json', [text.encode() + b'\n'])
 
 
@@ -80,7 +79,7 @@ def _write_safetensors(
     for row in rows:
       array = np.asarray(arrays[row.path])
       for layer in array if row.layers else [array]:
-        layer = layer.T if row.transpose else layer
+        layer = row.to_theirs(layer)
         yield np.ascontiguousarray(layer.astype(numpy_dtype)).tobytes()
 
   _replace(path, blocks())

@@ -7,13 +7,11 @@ meaning of its config.json, both ways. Knows no file format.
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from ptjax.config import UserError
 from ptjax.models import t5
-from ptjax.weights import table
+from ptjax.weights import settings, table
 
-MODEL_TYPES = ('t5', 'mt5')
+NETWORK = t5.T5
 EMBEDDING = 'shared.weight'
 HEAD = 'lm_head.weight'
 
@@ -31,49 +29,18 @@ SUPERFLUOUS = (
 )
 
 # Config attributes that say nothing of the network.
-_IGNORED = frozenset(
-  (
-    '_commit_hash',
-    '_name_or_path',
-    'architectures',
-    'dtype',
-    'finetuning_task',
-    'gradient_checkpointing',
-    'id2label',
-    'initializer_factor',
-    'label2id',
-    'max_length',
-    'n_positions',
-    'output_past',
-    'prefix',
-    'task_specific_params',
-    'tokenizer_class',
-    'torch_dtype',
-    'transformers_version',
-    'use_cache',
-  )
-)
+_IGNORED = settings.IGNORED | {
+  'initializer_factor',
+  'n_positions',
+  'prefix',
+}
 
 # Attributes that must be absent or as here: what else they could say, this
 # network does not do.
-_DEFAULTS: dict[str, tuple[Any, ...]] = {
-  'add_cross_attention': (False,),
+_DEFAULTS = settings.DEFAULTS | {
   'bos_token_id': (None,),
-  'chunk_size_feed_forward': (0,),
   'classifier_dropout': (0, 0.0),
-  'cross_attention_hidden_size': (None,),
-  'is_decoder': (False,),
   'is_encoder_decoder': (True,),
-  'output_attentions': (False,),
-  'output_hidden_states': (False,),
-  'problem_type': (None,),
-  'pruned_heads': ({}, None),
-  'return_dict': (True,),
-  'sep_token_id': (None,),
-  'tf_legacy_loss': (False,),
-  'tie_encoder_decoder': (False,),
-  'torchscript': (False,),
-  'use_bfloat16': (False,),
 }
 
 _ACTIVATIONS = {
@@ -94,13 +61,7 @@ _SIZES = ('vocab_size', 'd_model', 'd_kv', 'd_ff', 'num_layers', 'num_heads')
 def config(values: Mapping[str, Any], *, tied: bool, where: str) -> t5.T5Config:
   """The network a config.json describes; `tied` is what the tensors say."""
   values = dict(values)
-  missing = [key for key in _SIZES if not _positive(values.get(key))]
-  if missing:
-    raise UserError(
-      f'{where}: config.json says no whole number for {", ".join(missing)}, '
-      'without which a T5 has no shape.'
-    )
-  sizes = {key: values.pop(key) for key in _SIZES}
+  sizes = settings.sizes(values, _SIZES, kind='T5', where=where)
   decoder_layers = values.pop('num_decoder_layers', None)
   activation, gated = _activation(values, where)
   result = t5.T5Config(
@@ -120,12 +81,10 @@ def config(values: Mapping[str, Any], *, tied: bool, where: str) -> t5.T5Config:
     dropout_rate=float(values.pop('dropout_rate', 0.1)),
     **_ids(values, where),
   )
-  _refuse_unknown(values, where)
+  settings.refuse_unknown(
+    values, ignored=_IGNORED, defaults=_DEFAULTS, kind='T5', where=where
+  )
   return result
-
-
-def _positive(value: Any) -> bool:
-  return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _activation(values: dict[str, Any], where: str) -> tuple[str, bool]:
@@ -167,28 +126,10 @@ def _ids(values: dict[str, Any], where: str) -> dict[str, int]:
     'eos_id': ('eos_token_id', 1),
     'decoder_start_id': ('decoder_start_token_id', 0),
   }
-  ids = {}
-  for own, (key, default) in keys.items():
-    value = values.pop(key, None)
-    value = default if value is None else value
-    if not isinstance(value, int):
-      raise UserError(f'{where}: {key} is {value!r}, expected one id.')
-    ids[own] = value
-  return ids
-
-
-def _refuse_unknown(values: Mapping[str, Any], where: str) -> None:
-  odd = []
-  for key, value in values.items():
-    if key in _IGNORED or key == 'model_type':
-      continue
-    if key not in _DEFAULTS or value not in _DEFAULTS[key]:
-      odd.append(f'{key}={value!r}')
-  if odd:
-    raise UserError(
-      f'{where}: config.json says {", ".join(sorted(odd))}, which this T5 does '
-      'not do; if it does not change the network, remove it from the file.'
-    )
+  return {
+    own: settings.one_id(values, key, default, where=where)
+    for own, (key, default) in keys.items()
+  }
 
 
 def to_json(config: t5.T5Config, *, dtype: str) -> dict[str, Any]:
@@ -307,27 +248,17 @@ def canonical(source: table.Source, *, where: str) -> tuple[table.Source, bool]:
     names[EMBEDDING] = copies[0]
   for copy in copies:
     del names[copy]
-    if not _same(source, copy, names[EMBEDDING]):
+    if not table.same(source, copy, names[EMBEDDING]):
       raise UserError(
         f'{where}: {copy} differs from {names[EMBEDDING]}, but a T5 has one '
         'embedding for both sides.'
       )
   tied = HEAD not in names
-  if EMBEDDING in names and not tied and _same(source, HEAD, names[EMBEDDING]):
+  if (
+    EMBEDDING in names
+    and not tied
+    and table.same(source, HEAD, names[EMBEDDING])
+  ):
     del names[HEAD]
     tied = True
   return table.View(source, names), tied
-
-
-def _same(source: table.Source, one: str, other: str) -> bool:
-  """Whether two tensors of a file have the same values."""
-  shape = source.shapes[one]
-  if shape != source.shapes[other]:
-    return False
-  step = max(1, (1 << 22) // max(1, int(np.prod(shape[1:]))))
-  for start in range(0, shape[0], step):
-    stop = min(start + step, shape[0])
-    rows = source.read(one, start, stop), source.read(other, start, stop)
-    if not np.array_equal(*rows):
-      return False
-  return True

@@ -21,7 +21,8 @@ class Tensor:
   name: str  # theirs, {} for the layer: also the canonical name
   shape: tuple[int, ...]  # theirs, one layer
   layers: int = 0  # stacked on our axis 0; 0 is not stacked
-  transpose: bool = False  # ours is the transpose of theirs
+  transpose: bool = False  # ours has their last axis first
+  view: tuple[int, ...] = ()  # theirs with one axis cut in several, if it is
 
   def names(self) -> list[str]:
     """The foreign names, one a layer."""
@@ -31,8 +32,16 @@ class Tensor:
 
   def own_shape(self) -> tuple[int, ...]:
     """The shape of our parameter."""
-    shape = self.shape[::-1] if self.transpose else self.shape
+    shape = self.view or self.shape
+    if self.transpose:
+      shape = (shape[-1], *shape[:-1])
     return (self.layers, *shape) if self.layers else shape
+
+  def to_theirs(self, layer: np.ndarray) -> np.ndarray:
+    """One layer of ours as it is in the file."""
+    if self.transpose:
+      layer = np.moveaxis(layer, 0, -1)
+    return layer.reshape(self.shape)
 
 
 class Source(Protocol):
@@ -54,6 +63,20 @@ class View:
 
   def read(self, name: str, start: int, stop: int) -> np.ndarray:
     return self._source.read(self._names[name], start, stop)
+
+
+def same(source: Source, one: str, other: str) -> bool:
+  """Whether two tensors of a file have the same values."""
+  shape = source.shapes[one]
+  if shape != source.shapes[other]:
+    return False
+  step = max(1, (1 << 22) // max(1, int(np.prod(shape[1:]))))
+  for start in range(0, shape[0], step):
+    stop = min(start + step, shape[0])
+    rows = source.read(one, start, stop), source.read(other, start, stop)
+    if not np.array_equal(*rows):
+      return False
+  return True
 
 
 def check(tensors: Iterable[Tensor], source: Source, *, where: str) -> None:

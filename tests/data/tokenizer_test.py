@@ -59,6 +59,18 @@ def test_encode_adds_no_eos_and_cuts_nothing(tmp_path):
   assert (tiny.eos_id, tiny.pad_id, tiny.vocab_size) == (1, 0, 8)
 
 
+def test_what_a_tokenizer_would_put_around_a_text_is_left_out(tmp_path):
+  """Llama's begin with a token of their own, others end with one."""
+  path = write_tiny(tmp_path) / 'tokenizer.json'
+  backend = tokenizers.Tokenizer.from_file(str(path))
+  backend.no_truncation()
+  backend.post_processor = tokenizers.processors.TemplateProcessing(
+    single='<unk> $A </s>', special_tokens=[('<unk>', 2), ('</s>', 1)]
+  )
+  backend.save(str(path))
+  assert tokenizer.load(tmp_path).encode('a cats') == [3, 4, 6]
+
+
 def test_encode_batch_is_encode_of_each(tmp_path, monkeypatch):
   monkeypatch.setattr(tokenizer, '_CHUNK', 2)
   tiny = tokenizer.load(write_tiny(tmp_path))
@@ -131,6 +143,80 @@ def test_pieces_of_bytes_are_readable(tmp_path):
 def test_ids_of_the_real_t5_vocabulary(t5, text, ids):
   assert t5.encode(text) == ids
   assert t5.decode([*ids, 1, 5]) == text
+
+
+@pytest.fixture(scope='module')
+def gpt2(shared):
+  return tokenizer.load(shared / 'data' / 'tokenizers' / 'gpt2')
+
+
+@pytest.fixture(scope='module')
+def neox(shared, tmp_path_factory):
+  folder = tmp_path_factory.mktemp('neox')
+  source = shared / 'data' / 'tokenizers' / 'gpt_neox' / '20B_tokenizer.json'
+  (folder / 'tokenizer.json').symlink_to(source)
+  return tokenizer.load(folder)
+
+
+TWEET = 'Tweet text : @AirBus my flight is late… again! Label : '
+
+
+@pytest.mark.parametrize(
+  'name, text, ids',
+  [
+    ('gpt2', ' complaint', [8224]),
+    ('gpt2', 'Label : no complaint', [33986, 1058, 645, 8224]),
+    ('neox', ' complaint', [5833]),
+    ('neox', 'Label : no complaint', [11495, 1163, 642, 5833]),
+  ],
+)
+def test_ids_of_the_real_gpt_vocabularies(request, name, text, ids):
+  """Nothing is appended; a space belongs to the word behind it."""
+  found = request.getfixturevalue(name)
+  assert found.encode(text) == ids
+  assert found.decode([*ids, found.eos_id, *ids]) == text.strip()
+
+
+@pytest.mark.parametrize(
+  'name, eos_id, vocab_size', [('gpt2', 50256, 50257), ('neox', 0, 50277)]
+)
+def test_a_gpt_pads_with_its_end_and_says_so(request, name, eos_id, vocab_size):
+  found = request.getfixturevalue(name)
+  assert (found.eos_id, found.pad_id) == (eos_id, eos_id)
+  assert found.vocab_size == vocab_size
+  assert f'no padding token: id {eos_id}' in found.note
+  ids = found.encode(TWEET)
+  assert eos_id not in ids and found.decode([*ids, eos_id]) == TWEET.strip()
+  assert found.encode('a<|endoftext|>')[-1] == eos_id
+
+
+def test_a_padding_token_that_is_said_is_kept(shared, tmp_path):
+  source = shared / 'data' / 'tokenizers' / 'gpt_neox' / '20B_tokenizer.json'
+  (tmp_path / 'tokenizer.json').symlink_to(source)
+  settings = {'pad_token': '<|padding|>', 'eos_token': '<|endoftext|>'}
+  (tmp_path / 'tokenizer_config.json').write_text(json.dumps(settings))
+  found = tokenizer.load(tmp_path)
+  assert (found.eos_id, found.pad_id, found.note) == (0, 1, '')
+  assert found.decode([1, 1, *found.encode('late'), 0, 9]) == 'late'
+
+
+@pytest.mark.parametrize('name', ('gpt2', 'neox'))
+def test_ids_of_gpts_are_those_of_transformers(request, shared, name):
+  transformers = pytest.importorskip('transformers')
+  file = {'gpt2': 'gpt2/tokenizer', 'neox': 'gpt_neox/20B_tokenizer'}[name]
+  path = shared / 'data' / 'tokenizers' / f'{file}.json'
+  theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(path))
+  ours = request.getfixturevalue(name)
+  for text in (
+    TWEET,
+    ' a  b\nc\t',
+    '½ é “q” 😀',
+    'def f(x):\n    return x',
+    '',
+  ):
+    ids = theirs.encode(text)
+    assert ours.encode(text) == ids
+    assert ours.decode(ids) == theirs.decode(ids).strip()
 
 
 def test_t5_sentinels_lie_on_top(t5):

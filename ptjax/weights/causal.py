@@ -1,0 +1,175 @@
+"""What the tables of decoder-only models have in common.
+
+Owns names with and without the body's prefix, buffers that files carry, and
+the settings every such config.json has. Knows no family's tensors.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ptjax.config import UserError
+from ptjax.weights import settings, table
+
+IGNORED = settings.IGNORED | {
+  'attention_dropout',
+  'bos_token_id',
+  'initializer_range',
+  'n_ctx',
+  'tie_word_embeddings',  # the tensors say it
+}
+
+DEFAULTS = settings.DEFAULTS | {'is_encoder_decoder': (False,)}
+
+# transformers' name -> ours.
+_ACTIVATIONS = {
+  'gelu': 'gelu',
+  'gelu_new': 'gelu_new',
+  'gelu_fast': 'gelu_new',  # the tanh form, written in another order
+  'gelu_pytorch_tanh': 'gelu_new',
+  'relu': 'relu',
+  'silu': 'silu',
+  'swish': 'silu',
+}
+
+
+def canonical(
+  source: table.Source,
+  *,
+  body: str,
+  embedding: str,
+  head: str,
+  superfluous: str,
+) -> tuple[table.Source, bool]:
+  """The tensors that count, by their canonical names; and if the head is tied.
+
+  A head is tied if it is absent from the file or equal to the embedding.
+
+  Args:
+    body: prefix of all tensors but the head; or of none, in some files.
+    superfluous: pattern of names, behind the prefix, that nobody needs.
+  """
+  bare = not any(name.startswith(body) for name in source.shapes)
+  names = {
+    body + name if bare and name != head else name: name
+    for name in source.shapes
+    if not re.fullmatch(superfluous, name.removeprefix(body))
+  }
+  embedding = body + embedding
+  tied = head not in names
+  if not tied and embedding in names:
+    tied = table.same(source, names[head], names[embedding])
+    if tied:
+      del names[head]
+  return table.View(source, names), tied
+
+
+def activation(
+  values: dict[str, Any], key: str, default: str, *, where: str
+) -> str:
+  """Takes the mlp's activation out of the settings, by our name."""
+  name = values.pop(key, default)
+  if name not in _ACTIVATIONS:
+    raise UserError(
+      f'{where}: {key} is {name!r}; known are {", ".join(_ACTIVATIONS)}.'
+    )
+  return _ACTIVATIONS[name]
+
+
+def ids(values: dict[str, Any], *, eos_id: int, where: str) -> dict[str, int]:
+  """The end and the padding; a model without padding pads with its end."""
+  eos_id = settings.one_id(values, 'eos_token_id', eos_id, where=where)
+  pad_id = settings.one_id(values, 'pad_token_id', eos_id, where=where)
+  return {'eos_id': eos_id, 'pad_id': pad_id}
+
+
+def head_size(width: int, heads: int, *, where: str) -> int:
+  if width % heads:
+    raise UserError(
+      f'{where}: a width of {width} is not a multiple of {heads} heads.'
+    )
+  return width // heads
+
+
+def rope(
+  values: dict[str, Any], *, base: str, kinds: Sequence[str], where: str
+) -> dict[str, Any]:
+  """Takes what is said of rotary positions out of the settings.
+
+  transformers 5 says it in `rope_parameters`, before that `base` and
+  `rope_scaling` did.
+
+  Returns:
+    rope_theta, rope_type (one of `kinds`), and what belongs to that type.
+  """
+  said = {'rope_theta': values.pop(base, 10000.0), 'rope_type': 'default'}
+  for key in ('rope_scaling', 'rope_parameters'):
+    said |= values.pop(key, None) or {}
+  if 'type' in said:  # the older name
+    said['rope_type'] = said.pop('type')
+  if said['rope_type'] not in kinds:
+    raise UserError(
+      f'{where}: rope_type is {said["rope_type"]!r}; known are '
+      f'{", ".join(kinds)}.'
+    )
+  return said
+
+
+def refuse_unknown(
+  values: Mapping[str, Any],
+  *,
+  ignored: Sequence[str] = (),
+  defaults: Mapping[str, tuple[Any, ...]],
+  kind: str,
+  where: str,
+) -> None:
+  settings.refuse_unknown(
+    values,
+    ignored=IGNORED | set(ignored),
+    defaults=DEFAULTS | defaults,
+    kind=kind,
+    where=where,
+  )
+
+
+def norm(
+  path: str, name: str, width: int, layers: int = 0, *, bias: bool = True
+) -> list[table.Tensor]:
+  """Scale, and bias if there is one, of a norm."""
+  rows = [table.Tensor(f'{path}/scale', f'{name}.weight', (width,), layers)]
+  if bias:
+    rows += [table.Tensor(f'{path}/bias', f'{name}.bias', (width,), layers)]
+  return rows
+
+
+def linear(
+  path: str,
+  name: str,
+  sizes: tuple[int, int],
+  layers: int = 0,
+  *,
+  bias: bool = True,
+  features: tuple[int, ...] = (),
+  transpose: bool = True,
+) -> list[table.Tensor]:
+  """Kernel, and bias if there is one, of a linear map.
+
+  Args:
+    sizes: inputs and outputs.
+    features: what we cut the outputs into.
+    transpose: the file has [outputs, inputs], as torch's own does.
+  """
+  n_in, n_out = sizes
+  if transpose:
+    shape, view = (n_out, n_in), (*features, n_in)
+  else:
+    shape, view = (n_in, n_out), (n_in, *features)
+  view = view if features else ()
+  weight = f'{name}.weight'
+  rows = [
+    table.Tensor(f'{path}/kernel', weight, shape, layers, transpose, view)
+  ]
+  if bias:
+    path, name = f'{path}/bias', f'{name}.bias'
+    rows += [table.Tensor(path, name, (n_out,), layers, view=features)]
+  return rows
