@@ -35,6 +35,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.pretrain.weight_decay = 0.01  # times the rate
   c.pretrain.clip = 1.0  # gradient norm
 
+  c.pretrain.keep_every = 0  # steps between models kept; a multiple of 250
+
   c.pretrain.begin = ''  # a model's folder to go on from; '' = from noise
 
   # A phase ends when each kind of held-out document in `gates` is continued

@@ -65,6 +65,9 @@ def default() -> ConfigDict:
   c.population.lr = ()  # a learning rate each; () = optimizer.lr
   c.population.init = ()  # a start each; () = method.init
   c.population.memory = 0.0  # GiB a run may take; 0 = what the device has
+  c.ablation = ConfigDict()  # a run for each value; see configs/ablations.py
+  c.ablation.key = ''  # a key of this file; '' = one run
+  c.ablation.over = ()  # what it takes in turn
   c.tune = ()  # regular expressions over parameter names; () = the method's
 
   c.optimizer = ConfigDict()

@@ -61,7 +61,7 @@ def _main(_: Sequence[str]) -> None:
 def _run(config: Any) -> int:
   _set_environment(config)
   # After the environment: jax reads it when it is imported.
-  from ptjax import loop, serve, train
+  from ptjax import ablate, loop, serve, train
   from ptjax.export import formats, names
 
   mode = one_of('--mode', _MODE.value or config.mode, MODES)
@@ -87,7 +87,7 @@ def _run(config: Any) -> int:
       prompts = names.find(_needed(_PROMPT, mode))
       serve.inspect(config, prompts=prompts, folder=_folder(mode))
       return 0
-    if mode != 'pretrain':
+    if mode != 'pretrain' and not config.ablation.key:
       train.check(config)
     folder = _folder(mode)
     if mode == 'pretrain':
@@ -96,6 +96,8 @@ def _run(config: Any) -> int:
       pretrain.run(config, folder)
     elif mode == 'evaluate':
       train.evaluate_only(config, folder, prompt=_PROMPT.value)
+    elif config.ablation.key:
+      ablate.run(config, folder)
     else:
       train.run(config, folder)
   except (loop.RunFailed, loop.Stopped) as error:

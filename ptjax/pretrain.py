@@ -71,9 +71,18 @@ def run(config: ConfigDict, workdir: str | pathlib.Path) -> None:
       scores = _scores(answer, params, held_out)
       _tell(phase, done, time.time() - begun, float(loss), scores)
       save.save(folder, params, sizes)
+      _keep(folder, params, sizes, step=done, every=config.pretrain.keep_every)
       gates = [scores.get(kind, 0.0) >= g for kind, g in settings.gates.items()]
       if steps >= settings.most or (steps >= settings.least and all(gates)):
         break
+
+
+def _keep(folder, params, sizes: T5Config, *, step: int, every: int) -> None:
+  """A model along the way, for `configs/ablations.py:axis=model`."""
+  if every and step % every == 0:
+    beside = folder.with_name(f'{folder.name}-{step}')
+    vocabulary.save(beside)
+    save.save(beside, params, sizes)
 
 
 def _init(model: T5, config: ConfigDict):

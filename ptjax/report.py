@@ -211,8 +211,8 @@ def _rows(found: dict[str, Any]) -> list[list[str]]:
       ]
     )
   if len(found['tasks']) > 1:
-    average = f'score {_number(found["score"]["average"])}'
-    out.append(['all', average, '', '', '', '', f'{found["seconds"]:.0f}'])
+    score = f'score {_number(found["score"]["average"])}'
+    out.append(['all', score, '', '', '', '', f'{found["seconds"]:.0f}'])
   return out
 
 
@@ -245,10 +245,15 @@ def _rows_of_members(found: dict[str, Any]) -> list[list[str]]:
 
 
 def _three(value: dict[str, Any]) -> list[str]:
-  average = _number(value['average'])
+  return [average(value), _number(value['best']), _number(value['ensemble'])]
+
+
+def average(value: dict[str, Any]) -> str:
+  """'97.1 ± 0.3' of a score of several members; of one, the number."""
+  said = _number(value['average'])
   if value.get('std') is not None:
-    average += f' ± {_number(value["std"])}'
-  return [average, _number(value['best']), _number(value['ensemble'])]
+    said += f' ± {_number(value["std"])}'
+  return said
 
 
 def member_rows(
