@@ -91,9 +91,15 @@ class Checkpoint:
 
   def read(self, name: str, start: int, stop: int) -> np.ndarray:
     leaf = self._leaves[name]
-    if _turned(name, tuple(leaf.shape)):
-      return _value(leaf[:, start:stop]).T
-    return _value(leaf[start:stop])
+    turned = _turned(name, tuple(leaf.shape))
+    try:
+      part = _value(leaf[:, start:stop] if turned else leaf[start:stop])
+    except ValueError as error:  # TensorStore's for what is lost or damaged
+      raise UserError(
+        f'{self.folder}: {name} cannot be read ({_first(error)}); fetch the '
+        'checkpoint again.'
+      ) from None
+    return part.T if turned else part
 
 
 def _canonical(name: str) -> str:
@@ -146,15 +152,20 @@ def _open_zarr(folder: pathlib.Path, name: str, spec: Any) -> Any:
   path = folder / f'target.{name.replace("/", ".")}'
   if not isinstance(spec, dict) or not (path / '.zarray').is_file():
     raise UserError(f'{folder}: the checkpoint names {path.name}, not there.')
-  kvstore = {'driver': 'file', 'path': str(path.absolute())}
+  spec = {
+    'driver': 'zarr',
+    'kvstore': {'driver': 'file', 'path': str(path.absolute())},
+    # To zarr a chunk that is not there is zeros; to a model it is a loss.
+    'fill_missing_data_reads': False,
+  }
   try:
-    store = tensorstore.open(
-      {'driver': 'zarr', 'kvstore': kvstore}, open=True, read=True
-    )
-    return store.result()
+    return tensorstore.open(spec, open=True, read=True).result()
   except ValueError as error:
-    first = str(error).splitlines()[0]
-    raise UserError(f'{path}: not a zarr array ({first}).') from None
+    raise UserError(f'{path}: not a zarr array ({_first(error)}).') from None
+
+
+def _first(error: Exception) -> str:
+  return str(error).splitlines()[0]
 
 
 def sizes(source: Checkpoint, *, where: str) -> dict[str, Any]:

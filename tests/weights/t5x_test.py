@@ -1,4 +1,4 @@
-"""T5X checkpoint folders: the acceptance checkpoint and broken copies of it."""
+"""T5X checkpoint folders: one written here, T5X's own, and broken ones."""
 
 import json
 import pathlib
@@ -7,9 +7,11 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from goldens import t5_models
 
 from ptjax.config import UserError
 from ptjax.weights import load, save, t5x
+from weights import files
 
 
 @pytest.fixture
@@ -25,6 +27,34 @@ def copy(checkpoint: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
   for path in [target, *target.iterdir()]:
     path.chmod(0o755 if path.is_dir() else 0o644)
   return target
+
+
+@pytest.fixture
+def own(tmp_path: pathlib.Path) -> pathlib.Path:
+  """The recorded T5 1.1, in kernels of several chunks."""
+  source = t5_models.FOLDER / 't5_1_1'
+  folder = tmp_path / 'own'
+  files.write_t5x(folder, files.read_safetensors(source / 'model.safetensors'))
+  return folder
+
+
+def test_it_is_the_model_of_the_hugging_face_files(own):
+  expected = load.load(str(t5_models.FOLDER / 't5_1_1'))
+  found = load.load(str(own))
+  assert found.fingerprint == expected.fingerprint
+  assert found.config == expected.config
+
+
+@pytest.mark.parametrize(
+  'array',
+  ('token_embedder.embedding', 'encoder.layers_0.attention.query.kernel'),
+)
+def test_a_lost_chunk_is_no_zeros(own, array):
+  folder = own / f'target.{array}'
+  assert sorted(p.name for p in folder.iterdir())[2:], 'one chunk only'
+  (folder / '1.0').unlink()
+  with pytest.raises(UserError, match=f'chunk.*{array}.*fetch the check'):
+    load.load(str(own))
 
 
 def test_every_parameter_is_there(checkpoint, shared):
