@@ -133,15 +133,16 @@ def _open_index(folder: pathlib.Path, index: str) -> Folder:
     raise UserError(
       f'{folder}: {index} names {", ".join(missing)}, not there; fetch again.'
     )
-  opened = {file: _open(folder / file) for file in set(files.values())}
+  opened = {file: _open(folder / file) for file in sorted(set(files.values()))}
   lost = sorted(n for n, file in files.items() if n not in opened[file].shapes)
   if lost:
     raise UserError(
       f'{folder}: {index} promises {lost[0]} (of {len(lost)}) in '
       f'{files[lost[0]]}, which does not hold it.'
     )
+  # What the index does not list is there, too, for the table to refuse.
   parts = {n: part for part in opened.values() for n in part.shapes}
-  return Folder(parts)
+  return Folder(parts | {n: opened[file] for n, file in files.items()})
 
 
 def _is_file(folder: pathlib.Path, name: str) -> bool:

@@ -272,3 +272,15 @@ def test_an_index_is_checked(tmp_path):
     index.write_text(bad)
     with pytest.raises(UserError, match=words):
       hf.open_folder(tmp_path)
+
+
+def test_the_index_decides_which_file_holds_a_tensor(tmp_path):
+  """Each file also holds an old copy of what the index gives the other."""
+  tensors = {f't{i}': np.full(3, i, np.float32) for i in range(2)}
+  files.write_sharded(tmp_path, tensors, kind='safetensors', shards=2)
+  for i in range(2):
+    path = tmp_path / f'model-{i + 1:05}-of-00002.safetensors'
+    old = {f't{1 - i}': np.full(3, 9, np.float32)}
+    files.write_safetensors(path, {f't{i}': tensors[f't{i}'], **old})
+  source = hf.open_folder(tmp_path)
+  assert [source.read(f't{i}', 0, 1)[0] for i in range(2)] == [0, 1]
