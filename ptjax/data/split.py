@@ -119,14 +119,27 @@ def short(task: Task) -> str:
   return task.name.rpartition('/')[-1]
 
 
+def _check_labels(task: Task, tokenizer: Tokenizer) -> None:
+  """A label that does not come back from its ids could never be answered."""
+  for word in task.labels:
+    back = tokenizer.decode(tokenizer.encode(word))
+    if back != word:
+      raise UserError(
+        f"{task.name}: the label {word!r} is not in this tokenizer's pieces: "
+        f'it comes back as {back!r}; choose another word for it'
+      )
+
+
 def load(
   config: Any, task: Task, names: Sequence[str], tokenizer: Tokenizer
 ) -> dict[str, Split]:
   """The named splits of a task, in the shapes of `config`.
 
   Raises:
-    UserError: a split is missing or empty, or a label does not fit.
+    UserError: a split is missing or empty, or a label does not fit or cannot
+      be said.
   """
+  _check_labels(task, tokenizer)
   found = {}
   for name in names:
     rows = source.rows(config, task.name, name)
