@@ -180,6 +180,7 @@ def _labels(labels: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
       pairs = [(v.strip(), w.strip()) for v, _, w in halves]
     else:
       pairs = [(str(i), text) for i, text in enumerate(texts)]
+      _refuse_ambiguous(pairs)
   values, words = zip(*pairs) if pairs else ((), ())
   for what, found in (('value', values), ('word', words)):
     double = next((f for f in found if found.count(f) > 1), None)
@@ -190,6 +191,21 @@ def _labels(labels: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
       f'custom.labels={words!r}: it takes two words or more, none empty'
     )
   return values, words
+
+
+def _refuse_ambiguous(pairs: Sequence[tuple[str, str]]) -> None:
+  """Refuses words that in a file would be read as another word's value."""
+  word_of = dict(pairs)
+  for value, word in pairs:
+    number = {'false': '0', 'true': '1'}.get(word.lower(), word)
+    number = number.removesuffix('.0')
+    if number in word_of and number != value:
+      way_out = ','.join(f'{w}:{w}' for _, w in pairs)
+      raise UserError(
+        f'custom.labels: {word!r} is a word, but as a value it would mean '
+        f'{word_of[number]!r}; write value:word, such as '
+        f'custom.labels=({way_out})'
+      )
 
 
 def _check_metrics(names: Sequence[str], words: Sequence[str]) -> None:

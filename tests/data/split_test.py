@@ -89,7 +89,7 @@ def test_a_data_set_smaller_than_its_batch_repeats(room, pieces):
     ({'target': 'lable'}, "no field 'lable', did you mean 'label'"),
     ({'template': '{text'}, 'custom.template'),
     ({'template': 'text'}, 'names no field'),
-    ({'labels': ('0:a', '2:on')}, "in 'label'; the labels are 0:a, 2:on"),
+    ({'labels': ('0:a', '2:on')}, "has '1' in 'label'; the labels are 0:a, 2:"),
     ({'metrics': ('acuracy',)}, "did you mean 'accuracy'"),
     ({'train': ''}, 'custom.train is empty'),
     ({'train': 'trian.csv'}, "there is no file 'trian.csv'"),

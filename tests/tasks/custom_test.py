@@ -50,6 +50,35 @@ def test_label_values_become_words(labels, values):
   assert found == [0, 1, 1, 1, 1, 0]
 
 
+@pytest.mark.parametrize(
+  'labels, way_out',
+  [
+    ((1, 2, 3, 4, 5), '(1:1,2:2,3:3,4:4,5:5)'),
+    ((1, 0), '(1:1,0:0)'),
+    (('1.0', '2.0'), '(1.0:1.0,2.0:2.0)'),
+    # JSON's true is 1.
+    (('True', 'False'), '(True:True,False:False)'),
+  ],
+)
+def test_words_that_are_other_words_values_are_refused(labels, way_out):
+  """Five stars, read as indices, would each be taken for the next."""
+  with pytest.raises(UserError) as error:
+    make(labels=labels)
+  text = str(error.value)
+  assert f'value:word, such as custom.labels={way_out}' in text
+  pairs = tuple(way_out[1:-1].split(','))
+  rows = [{'t': '', 'Label': v} for v in labels]
+  examples = make(labels=pairs, template='{t}').examples(rows, 'dev')
+  assert [e.targets for e in examples] == list(map(str, labels))
+
+
+@pytest.mark.parametrize('labels', [(0, 1, 2), ('0', 'one'), ('False', 'True')])
+def test_words_that_are_their_own_values_are_not(labels):
+  rows = [{'t': '', 'Label': v} for v in labels]
+  examples = make(labels=labels, template='{t}').examples(rows, 'dev')
+  assert [e.targets for e in examples] == list(map(str, labels))
+
+
 def test_a_value_that_is_no_label():
   with pytest.raises(UserError, match="row 0 of dev has 'maybe' in 'Label'; "):
     make().examples([{**ROWS[0], 'Label': 'maybe'}], 'dev')
