@@ -7,6 +7,7 @@ the shapes, and what shapes do not say is left to config.json.
 
 import pathlib
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,12 @@ import numpy as np
 from ptjax.config import UserError
 
 _INDEX = 'checkpoint'
+
+_ATTENTIONS = (
+  ('encoder', 'attention', '0.SelfAttention'),
+  ('decoder', 'self_attention', '0.SelfAttention'),
+  ('decoder', 'encoder_decoder_attention', '1.EncDecAttention'),
+)
 
 # T5X name (full match) to canonical name; all but vectors and the embedding
 # are transposes.
@@ -24,18 +31,6 @@ _NAMES = (
   (
     r'(encoder|decoder)/relpos_bias/rel_embedding',
     r'\1.block.0.layer.0.SelfAttention.relative_attention_bias.weight',
-  ),
-  (
-    r'encoder/layers_(\d+)/attention/(q|k|v|o)\w+/kernel',
-    r'encoder.block.\1.layer.0.SelfAttention.\2.weight',
-  ),
-  (
-    r'decoder/layers_(\d+)/self_attention/(q|k|v|o)\w+/kernel',
-    r'decoder.block.\1.layer.0.SelfAttention.\2.weight',
-  ),
-  (
-    r'decoder/layers_(\d+)/encoder_decoder_attention/(q|k|v|o)\w+/kernel',
-    r'decoder.block.\1.layer.1.EncDecAttention.\2.weight',
   ),
   (
     r'encoder/layers_(\d+)/mlp/(wi|wi_0|wi_1|wo)/kernel',
@@ -65,6 +60,14 @@ _NAMES = (
     r'decoder/layers_(\d+)/pre_mlp_layer_norm/scale',
     r'decoder.block.\1.layer.2.layer_norm.weight',
   ),
+  *(
+    (
+      rf'{side}/layers_(\d+)/{own}/{name}/kernel',
+      rf'{side}.block.\1.layer.{theirs}.{name[0]}.weight',
+    )
+    for side, own, theirs in _ATTENTIONS
+    for name in ('query', 'key', 'value', 'out')
+  ),
 )
 
 
@@ -80,10 +83,17 @@ class Checkpoint:
     self.folder = folder
     self._leaves: dict[str, Any] = {}
     self.shapes: dict[str, tuple[int, ...]] = {}
-    for name, leaf in _flatten(_target(folder)).items():
+    names: dict[str, str] = {}
+    for name, leaf in _flatten(_target(folder)):
       if not isinstance(leaf, np.ndarray):
         leaf = _open_zarr(folder, name, leaf)
       canonical = _canonical(name)
+      if canonical in names:
+        raise UserError(
+          f'{folder}: the arrays {names[canonical]} and {name} are both '
+          f'{canonical}.'
+        )
+      names[canonical] = name
       shape = tuple(leaf.shape)
       self._leaves[canonical] = leaf
       turned = _turned(canonical, shape)
@@ -135,14 +145,13 @@ def _target(folder: pathlib.Path) -> dict[str, Any]:
   return target
 
 
-def _flatten(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
-  """Leaves by slash-name; a TensorStore spec is a leaf."""
+def _flatten(tree: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
+  """Leaves and their slash-names; a TensorStore spec is a leaf."""
   if not isinstance(tree, dict) or 'driver' in tree:
-    return {prefix: tree}
-  leaves = {}
+    yield prefix, tree
+    return
   for key, value in tree.items():
-    leaves |= _flatten(value, f'{prefix}/{key}' if prefix else str(key))
-  return leaves
+    yield from _flatten(value, f'{prefix}/{key}' if prefix else str(key))
 
 
 def _open_zarr(folder: pathlib.Path, name: str, spec: Any) -> Any:

@@ -57,6 +57,26 @@ def test_a_lost_chunk_is_no_zeros(own, array):
     load.load(str(own))
 
 
+def test_an_array_with_a_name_like_a_known_one_is_superfluous(own):
+  content = files.read_t5x_index(own)
+  attention = content['encoder']['layers_0']['attention']
+  attention['quux'] = {'kernel': np.full((10, 9), 7, np.float32)}
+  files.write_t5x_index(own, content)
+  with pytest.raises(UserError, match=r'\+ encoder/layers_0/attention/quux'):
+    load.load(str(own))
+
+
+@pytest.mark.parametrize(
+  'other', ('encoder.final_layer_norm.weight', 'encoder/encoder_norm/scale')
+)
+def test_two_arrays_of_one_tensor_are_refused(own, other):
+  content = files.read_t5x_index(own)
+  content[other] = np.full(10, 7, np.float32)
+  files.write_t5x_index(own, content)
+  with pytest.raises(UserError, match=f'encoder_norm/scale and {other} are bo'):
+    load.load(str(own))
+
+
 def test_every_parameter_is_there(checkpoint, shared):
   source = t5x.Checkpoint(checkpoint)
   assert len(source.shapes) == 52
