@@ -116,16 +116,22 @@ def write_program(
   *,
   root: str = 'archive',
   compression: int = zipfile.ZIP_STORED,
+  packing: int | None = None,
   byteorder: bytes = b'little',
 ) -> None:
-  """A file in torch's zip format around any object."""
+  """A file in torch's zip format around any object.
+
+  Args:
+    packing: compression of the storages, where it is another.
+  """
   program = io.BytesIO()
   _Pickler(program, protocol=2).dump(content)
   with zipfile.ZipFile(path, 'w', compression) as archive:
     archive.writestr(f'{root}/data.pkl', program.getvalue())
     archive.writestr(f'{root}/byteorder', byteorder)
     for storage in storages:
-      archive.writestr(f'{root}/data/{storage.key}', storage.values.tobytes())
+      name = f'{root}/data/{storage.key}'
+      archive.writestr(name, storage.values.tobytes(), packing)
     archive.writestr(f'{root}/version', b'3\n')
 
 

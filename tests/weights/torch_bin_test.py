@@ -2,6 +2,7 @@
 
 import pathlib
 import pickle
+import tracemalloc
 import zipfile
 
 import ml_dtypes
@@ -187,12 +188,95 @@ def test_a_state_on_our_functions_changes_nothing_for_the_next_file(path):
   [
     ([1, 2], 'holds a list'),
     ({'epoch': 3}, "'epoch' is no tensor"),
-    ({3: files.tensor(storage(), (2,))}, '3 is no tensor'),
+    ({3: files.tensor(storage(), (2,))}, 'a name of type int'),
+    ({10**5000: 1}, 'a name of type int'),
   ],
 )
 def test_what_is_no_state_dict_is_refused(path, content, words):
   files.write_program(path, content, (storage(),))
   with pytest.raises(UserError, match=words):
+    torch_bin.TorchBin(path)
+
+
+@pytest.mark.parametrize('member', ('data.pkl', 'byteorder'))
+def test_a_small_file_does_not_unfold_into_a_large_one(path, member):
+  """64 MiB of zeros, deflated to 64 kiB: refused unread."""
+  with zipfile.ZipFile(path, 'w') as archive:
+    for name, content in (
+      ('byteorder', b'little'),
+      ('data.pkl', b'\x80\x02}.'),
+    ):
+      bomb = name == member
+      archive.writestr(
+        f'archive/{name}',
+        bytes(1 << 26) if bomb else content,
+        zipfile.ZIP_DEFLATED if bomb else zipfile.ZIP_STORED,
+      )
+  tracemalloc.start()
+  with pytest.raises(UserError, match=f'archive/{member} is compressed'):
+    torch_bin.TorchBin(path)
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert peak < 1 << 20
+
+
+def test_a_list_of_tensors_has_a_greatest_size(path, monkeypatch):
+  write_raw(path, b'\x80\x02' + b'N0' * 500 + b'}.')
+  assert torch_bin.TorchBin(path).shapes == {}
+  monkeypatch.setattr(torch_bin, '_PROGRAM', 1000)
+  with pytest.raises(
+    UserError, match='data.pkl is compressed, encrypted or la'
+  ):
+    torch_bin.TorchBin(path)
+
+
+@pytest.mark.parametrize(
+  'put', (b'r\xff\xff\xff\x07', b'p134217727\n'), ids=('binary', 'text')
+)
+def test_a_place_out_of_all_proportion_is_refused(path, put):
+  """The unpickler would make room for 2**28 of them: 2 GiB."""
+  write_raw(path, b'\x80\x02}' + put + b'.')
+  tracemalloc.start()
+  with pytest.raises(UserError, match='list of tensors cannot be read'):
+    torch_bin.TorchBin(path)
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert peak < 1 << 20
+
+
+def test_what_doubles_itself_is_not_spelt_out(path):
+  """Tuples of one another, 2**60 in all, where words should be."""
+  double = b'N' + b'2\x86' * 60
+  for where in (
+    b'(N%sX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQ' % double,
+    b'(X\x07\x00\x00\x00storagectorch\nFloatStorage\n%sX\x03\x00\x00\x00cpuK\x01tQ'
+    % double,
+  ):
+    write_raw(path, b'\x80\x02}X\x01\x00\x00\x00a' + where + b's.')
+    with pytest.raises(UserError, match='list of tensors cannot be read'):
+      torch_bin.TorchBin(path)
+
+
+@pytest.mark.parametrize(
+  'member, offset, value',
+  [
+    ('data.pkl', 8, 1),  # flag: encrypted
+    ('data.pkl', 8, 1 << 5),  # flag: patched data, which zipfile does not know
+    ('data.pkl', 10, 99),  # method: AES
+    ('0', 8, 1),
+    ('0', 10, 99),
+  ],
+)
+def test_encrypted_and_unknown_members_are_refused(path, member, offset, value):
+  files.write_bin(path, {'a': np.ones(3, np.float32)})
+  content = bytearray(path.read_bytes())
+  # In the central directory, whose header of a file is 46 bytes long.
+  name = content.rindex(
+    b'archive/' + (b'data/0' if member == '0' else b'data.pkl')
+  )
+  content[name - 46 + offset] = value
+  path.write_bytes(content)
+  with pytest.raises(UserError, match='pytorch_model.bin: '):
     torch_bin.TorchBin(path)
 
 
@@ -207,7 +291,10 @@ def test_files_that_are_cut_compressed_or_foreign(path):
   content = {'a': files.tensor(storage(), (24,))}
   deflated = zipfile.ZIP_DEFLATED
   files.write_program(path, content, (storage(),), compression=deflated)
-  with pytest.raises(UserError, match='compressed storages'):
+  with pytest.raises(UserError, match='data.pkl is compressed'):
+    torch_bin.TorchBin(path)
+  files.write_program(path, content, (storage(),), packing=deflated)
+  with pytest.raises(UserError, match='storage 0 is compressed'):
     torch_bin.TorchBin(path)
   files.write_program(path, content, (storage(),), byteorder=b'big')
   with pytest.raises(UserError, match='big-endian'):
