@@ -41,7 +41,7 @@ class Custom(Task):
     if split != 'test':
       self.field(row, self.target, where=where)
     value = row.get(self.target)
-    if _missing(value):
+    if self._missing(value):
       yield Example(inputs, '', self.labels, {'idx': idx, 'label': None})
       return
     if self.labels:
@@ -55,6 +55,18 @@ class Custom(Task):
       _number(answers[0], where)
     meta = {'idx': idx, 'label': answers[0], 'answers': answers}
     yield Example(inputs, answers[0], meta=meta)
+
+  def _missing(self, value: Any) -> bool:
+    """Whether there is no answer: nothing, or the -1 of test files.
+
+    Unless -1 is a label's value or word, or numbers are what is measured.
+    """
+    if value is None or value in ('', []) or value != value:  # NaN: a gap
+      return True
+    if _text(value).removesuffix('.0') != '-1':
+      return False
+    declared = '-1' in (*self.values, *self.labels)
+    return not declared and not set(self.metric_names) & set(metrics.OF_NUMBERS)
 
   def _label(self, value: Any, where: str) -> int:
     text = _text(value)
@@ -230,12 +242,6 @@ def _check_metrics(names: Sequence[str], words: Sequence[str]) -> None:
     )
   if 'f1' in names and 'squad' in names:
     raise UserError('custom.metrics: squad has an f1 of its own; drop one')
-
-
-def _missing(value: Any) -> bool:
-  # NaN is what a table makes of a gap.
-  gap = isinstance(value, float) and math.isnan(value)
-  return gap or value is None or value in ('', -1, '-1', [])
 
 
 def _text(value: Any) -> str:

@@ -122,6 +122,22 @@ def test_test_rows_may_have_no_label():
       task.examples([row], 'train')
 
 
+@pytest.mark.parametrize('value', (-1, '-1', -1.0))
+def test_minus_one_is_a_label_where_it_was_declared(value):
+  task = make(labels=('-1:negative', '0:neutral', '1:positive'))
+  for split in ('train', 'test'):
+    (example,) = task.examples([{**ROWS[0], 'Label': value}], split)
+    assert (example.targets, example.meta['label']) == ('negative', 0)
+
+
+def test_minus_one_is_a_number_where_numbers_are_measured():
+  task = custom.task(template='{q}', target='a', metric_names=('pearson',))
+  rows = [{'q': '', 'a': a} for a in (-1, -1.0, '-1', 2)]
+  examples = task.examples(rows, 'dev')
+  assert [e.targets for e in examples] == ['-1', '-1.0', '-1', '2']
+  assert task.metrics(['-1', '-1', '-1', '2'], examples)['pearson'] > 99.9
+
+
 def test_label_metrics():
   task = make(metric_names=('f1', 'accuracy', 'macro_f1', 'matthews'))
   rows = [{**ROWS[0], 'Label': v} for v in (0, 1, 1, 0)]
