@@ -291,7 +291,7 @@ def test_files_that_are_cut_compressed_or_foreign(path):
   content = {'a': files.tensor(storage(), (24,))}
   deflated = zipfile.ZIP_DEFLATED
   files.write_program(path, content, (storage(),), compression=deflated)
-  with pytest.raises(UserError, match='data.pkl is compressed'):
+  with pytest.raises(UserError, match='byteorder is compressed'):
     torch_bin.TorchBin(path)
   files.write_program(path, content, (storage(),), packing=deflated)
   with pytest.raises(UserError, match='storage 0 is compressed'):
