@@ -49,8 +49,7 @@ class Custom(Task):
       word = self.labels[label]
       yield Example(inputs, word, self.labels, {'idx': idx, 'label': label})
       return
-    answers = value if isinstance(value, (list, tuple)) else [value]
-    answers = tuple(map(_text, answers))
+    answers = _answers(value)
     if set(self.metric_names) & set(metrics.OF_NUMBERS):
       _number(answers[0], where)
     meta = {'idx': idx, 'label': answers[0], 'answers': answers}
@@ -61,15 +60,15 @@ class Custom(Task):
 
     Unless -1 is a label's value or word, or numbers are what is measured.
     """
-    if value is None or value in ('', []) or value != value:  # NaN: a gap
+    if value != value or not _answers(value):  # NaN is what a gap becomes
       return True
-    if _text(value).removesuffix('.0') != '-1':
+    if _text(value).strip().removesuffix('.0') != '-1':
       return False
     declared = '-1' in (*self.values, *self.labels)
     return not declared and not set(self.metric_names) & set(metrics.OF_NUMBERS)
 
   def _label(self, value: Any, where: str) -> int:
-    text = _text(value)
+    text = _text(value).strip()
     # A file may hold the values or already the words; 1.0 is what a column
     # with gaps makes of 1.
     forms = [text, text.lower(), text.removesuffix('.0')]
@@ -178,9 +177,9 @@ def _parse(template: str) -> tuple[tuple[str, str | None], ...]:
 def _labels(labels: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
   """(values, words)."""
   if isinstance(labels, Mapping):
-    pairs = [(_text(v), str(w)) for v, w in labels.items()]
+    pairs = [(_text(v).strip(), str(w).strip()) for v, w in labels.items()]
   else:
-    texts = [_text(label) for label in labels]
+    texts = [_text(label).strip() for label in labels]
     with_value = [':' in text for text in texts]
     if any(with_value) and not all(with_value):
       raise UserError(
@@ -248,6 +247,13 @@ def _text(value: Any) -> str:
   if isinstance(value, (list, tuple)):
     return ', '.join(map(_text, value))
   return '' if value is None else str(value)
+
+
+def _answers(value: Any) -> tuple[str, ...]:
+  """The texts of a field that holds one or a list; as predictions, stripped."""
+  values = value if isinstance(value, (list, tuple)) else [value]
+  texts = (_text(v).strip() for v in values)
+  return tuple(text for text in texts if text)
 
 
 def _float(text: str, default: float) -> float:

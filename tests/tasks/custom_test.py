@@ -164,6 +164,27 @@ def test_free_text_with_several_answers():
   assert task.invalid(['x', 'y'], examples) == 0
 
 
+def test_space_around_an_answer_does_not_count():
+  """Predictions are stripped; what they are held against must be, too."""
+  task = custom.task(template='{q}', target='a')
+  rows = [{'q': '', 'a': 'Ann '}, {'q': '', 'a': [' ', '\tBo Lee\n', 'Bo']}]
+  examples = task.examples(rows, 'dev')
+  assert [e.targets for e in examples] == ['Ann', 'Bo Lee']
+  assert task.metrics(['Ann ', 'Bo Lee'], examples) == {'accuracy': 100}
+  for empty in (' ', ['\n', '']):
+    with pytest.raises(UserError, match='row 0 of dev has no label'):
+      task.examples([{'q': '', 'a': empty}], 'dev')
+
+
+@pytest.mark.parametrize('labels', ({'0': 'no ', '1': ' yes'}, ('no ', ' yes')))
+def test_space_around_a_label_does_not_count(labels):
+  task = make(labels=labels, template='{t}')
+  rows = [{'t': '', 'Label': v} for v in (0, ' yes')]
+  examples = task.examples(rows, 'dev')
+  assert [e.targets for e in examples] == ['no', 'yes']
+  assert task.metrics(['no ', 'yes'], examples) == {'accuracy': 100}
+
+
 def test_numbers():
   task = custom.task(
     template='{q}', target='a', metric_names=('pearson', 'spearman')
