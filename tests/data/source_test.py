@@ -282,6 +282,8 @@ def repository(root):
       card += [f'  - split: {split}', f'    path: {name}/{split}-*']
   write(folder / 'README.md', '\n'.join([*card, '---', '']))
   write(root / 'datasets/me/mine/train.csv', 'text,label\na,1\n')
+  script = f"open({str(root / 'executed')!r}, 'w')\nimport datasets\n"
+  write(root / 'datasets/me/coded/coded.py', script)
 
 
 def test_the_real_client_against_a_hub_on_this_machine(tmp_path):
@@ -292,6 +294,7 @@ def test_the_real_client_against_a_hub_on_this_machine(tmp_path):
     ('hub:aps/super_glu', 'rte', 'dev'),
     ('hub', 'boolq', 'dev'),
     ('hub:me/mine', 'rte', 'dev'),
+    ('hub:me/coded', 'rte', 'dev'),
   ]
   with fake_hub.serve(tmp_path / 'hub') as served:
     done = subprocess.run(
@@ -303,12 +306,14 @@ def test_the_real_client_against_a_hub_on_this_machine(tmp_path):
         'HF_HOME': str(tmp_path / 'home'),
         'HF_HUB_OFFLINE': '0',
         'HF_DATASETS_OFFLINE': '0',
+        # What made `datasets` 3 run a repository's code without a question.
+        'HF_DATASETS_TRUST_REMOTE_CODE': '1',
       },
       capture_output=True,
       text=True,
     )
   assert done.returncode == 0, done.stderr[-2000:]
-  *found, none, subset, other, own = json.loads(done.stdout)
+  *found, none, subset, other, coded, own = json.loads(done.stdout)
   for (_, name, split), rows in zip(asked, found):
     assert all(SPLITS[row['split']] == split for row in rows)
     task = base.load(name)
@@ -324,6 +329,8 @@ def test_the_real_client_against_a_hub_on_this_machine(tmp_path):
   assert f'hub:aps/super_glu: {served.url} has no such data set' in none
   assert "no subset 'boolq'" in subset and "'rte'" in subset
   assert "no subset 'rte'" in other
+  assert 'hub:me/coded' in coded and 'scripts are no longer' in coded
+  assert not (tmp_path / 'hub/executed').exists()
   assert own == [{'text': 'a', 'label': 1}]
   assert any('rte/validation' in name for name in served.downloads())
 
