@@ -142,8 +142,8 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
   if not path.is_file():
     return {}
   try:
-    values = json.loads(path.read_text())
-  except ValueError as error:
+    values = json.loads(path.read_text(encoding='utf-8-sig'))
+  except (ValueError, RecursionError) as error:
     raise UserError(f'{path}: not readable as JSON ({error}).') from None
   if not isinstance(values, dict):
     raise UserError(f'{path}: expected an object of settings.')

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 import pathlib
 import shutil
 import tracemalloc
@@ -226,13 +227,56 @@ def test_attributes_that_say_nothing_of_the_network_are_ignored(folder):
     (dict(d_kv=True), 'no whole number for d_kv'),
     (dict(feed_forward_proj='gated-gelo'), "'gated-gelo'; known are relu"),
     (dict(dense_act_fn='relu'), "dense_act_fn.*'relu' instead of 'gelu_new'"),
-    (dict(eos_token_id=[1, 2]), r'eos_token_id is \[1, 2\], expected one id'),
+    (dict(eos_token_id=[1, 2]), r'eos_token_id is \[1, 2\], expected an id'),
+    (dict(eos_token_id=True), 'eos_token_id is True, expected an id'),
+    (dict(eos_token_id=-3), 'eos_token_id is -3, expected an id from 0 to 60'),
+    (dict(pad_token_id=61), 'pad_token_id is 61, expected an id from 0 to 60'),
+    (dict(num_decoder_layers='2'), "num_decoder_layers is '2', .* from 1"),
+    (dict(num_decoder_layers=3.0), 'num_decoder_layers is 3.0, .* from 1'),
+    (dict(num_decoder_layers=0), 'num_decoder_layers is 0, .* from 1'),
+    (
+      dict(relative_attention_num_buckets='32'),
+      "relative_attention_num_buckets is '32', .* from 4",
+    ),
+    (dict(relative_attention_num_buckets=2), 'num_buckets is 2, .* from 4'),
+    (
+      dict(relative_attention_max_distance=0),
+      'relative_attention_max_distance is 0, .* from 17',
+    ),
+    (dict(relative_attention_max_distance=16), 'distance is 16, .* from 17'),
+    (dict(relative_attention_max_distance='99'), "distance is '99', .* from 1"),
+    (dict(layer_norm_epsilon=None), 'layer_norm_epsilon is None, .* number'),
+    (dict(layer_norm_epsilon='x'), "layer_norm_epsilon is 'x', .* number"),
+    (dict(layer_norm_epsilon=-1), 'layer_norm_epsilon is -1, .* from 0'),
+    (dict(layer_norm_epsilon=math.nan), 'layer_norm_epsilon is nan'),
+    (dict(dropout_rate=1), 'dropout_rate is 1, .* below 1'),
+    (dict(dropout_rate='0.1'), "dropout_rate is '0.1', .* number"),
+    (dict(tie_word_embeddings='false'), "tie_word_embeddings is 'false', expe"),
+    (dict(scale_decoder_outputs=1), 'scale_decoder_outputs is 1, expected tr'),
+    (dict(feed_forward_proj=['relu']), r"proj is \['relu'\]; known are"),
+    (dict(is_gated_act=['x']), r"is_gated_act says \['x'\] instead of True"),
   ],
 )
 def test_a_config_that_means_another_network_is_refused(folder, changes, words):
   configure(folder, **changes)
   with pytest.raises(UserError, match=words):
     load.load(str(folder))
+
+
+def test_a_config_may_begin_with_a_byte_order_mark(folder):
+  path = folder / 'config.json'
+  path.write_text(path.read_text(), encoding='utf-8-sig')
+  assert load.load(str(folder)).config == case('t5_1_1').config
+
+
+def test_nulls_mean_what_is_usual(folder):
+  """As transformers writes what nobody set."""
+  usual = case('t5_1_1').config
+  configure(folder, num_decoder_layers=None, eos_token_id=None)
+  with pytest.raises(UserError, match='superfluous'):  # as many as encode
+    load.load(str(folder))
+  configure(folder, num_decoder_layers=usual.num_decoder_layers)
+  assert load.load(str(folder)).config == usual
 
 
 def test_overrides_win_over_the_file(folder):
@@ -258,9 +302,10 @@ def test_what_a_name_may_be(tmp_path, folder, monkeypatch):
     load.load(str(folder))
   with pytest.raises(UserError, match="'float16'.*float32, bfloat16"):
     load.load(str(folder), dtype='float16')
-  (folder / 'config.json').write_text('{')
-  with pytest.raises(UserError, match='not readable as JSON'):
-    load.load(str(folder))
+  for broken in (b'{', b'[' * 100_000, b'{"a": "\xff"}'):
+    (folder / 'config.json').write_bytes(broken)
+    with pytest.raises(UserError, match='not readable as JSON'):
+      load.load(str(folder))
 
 
 def test_devices_read_their_own_part(monkeypatch):
