@@ -352,7 +352,7 @@ def canonical(source: table.Source, *, where: str) -> tuple[table.Source, bool]:
 def _same(source: table.Source, one: str, other: str) -> bool:
   """Whether two tensors of a file have the same values."""
   shape = source.shapes[one]
-  if shape != source.shapes[other]:
+  if not shape or shape != source.shapes[other]:
     return False
   step = max(1, (1 << 22) // max(1, int(np.prod(shape[1:]))))
   for start in range(0, shape[0], step):

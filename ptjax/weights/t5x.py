@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ptjax.config import UserError
+from ptjax.weights import table
 
 _INDEX = 'checkpoint'
 
@@ -109,6 +110,8 @@ class Checkpoint:
         f'{self.folder}: {name} cannot be read ({_first(error)}); fetch the '
         'checkpoint again.'
       ) from None
+    if part.dtype not in table.FLOATS.values():
+      raise table.wrong_type(name, part.dtype, where=self.folder)
     return part.T if turned else part
 
 
@@ -183,12 +186,23 @@ def sizes(source: Checkpoint, *, where: str) -> dict[str, Any]:
   bias = 'encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight'
   query = 'encoder.block.0.layer.0.SelfAttention.q.weight'
   out = 'encoder.block.0.layer.1.DenseReluDense.wo.weight'
-  missing = [n for n in ('shared.weight', bias, query, out) if n not in shapes]
+  axes = {
+    'shared.weight': '[pieces, width]',
+    bias: '[buckets, heads]',
+    query: '[heads times size, width]',
+    out: '[width, mlp]',
+  }
+  missing = [name for name in axes if name not in shapes]
   if missing:
     raise UserError(
       f'{where}: a T5X checkpoint, but not of a T5 that can be read here: no '
       f'{", ".join(missing)} (scanned layers are not read).'
     )
+  for name, wanted in axes.items():
+    if len(shapes[name]) != 2 or 0 in shapes[name]:
+      raise UserError(
+        f'{where}: {name} is {list(shapes[name])}, expected {wanted}.'
+      )
   buckets, heads = shapes[bias]
   tied = 'lm_head.weight' not in shapes
   gated = out.replace('wo', 'wi_0') in shapes

@@ -6,11 +6,21 @@ Owns the shape of a table row, the interface of a file that is read, and the
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
+import ml_dtypes
 import numpy as np
 
 from ptjax.config import UserError
+
+# What weights may be kept in, by safetensors' names. Whole numbers would be
+# those of a quantised model, which mean something else.
+FLOATS = {
+  'F64': np.dtype(np.float64),
+  'F32': np.dtype(np.float32),
+  'F16': np.dtype(np.float16),
+  'BF16': np.dtype(ml_dtypes.bfloat16),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +64,14 @@ class View:
 
   def read(self, name: str, start: int, stop: int) -> np.ndarray:
     return self._source.read(self._names[name], start, stop)
+
+
+def wrong_type(name: str, kind: Any, *, where: str) -> UserError:
+  """For a tensor whose type is none of FLOATS."""
+  return UserError(
+    f'{where}: {name} is of type {kind}; weights of type '
+    f'{", ".join(FLOATS)} can be read.'
+  )
 
 
 def check(tensors: Iterable[Tensor], source: Source, *, where: str) -> None:

@@ -18,6 +18,7 @@ import ml_dtypes
 import numpy as np
 
 from ptjax.config import UserError
+from ptjax.weights import table
 
 _STORAGES = {
   'DoubleStorage': np.float64,
@@ -62,6 +63,9 @@ class TorchBin:
 
   def read(self, name: str, start: int, stop: int) -> np.ndarray:
     tensor = self._tensors[name]
+    dtype = tensor.storage.dtype
+    if dtype not in table.FLOATS.values():
+      raise table.wrong_type(name, dtype, where=self.path)
     shape, strides = tensor.shape, tensor.strides
     first = tensor.offset
     if shape:
@@ -71,7 +75,6 @@ class TorchBin:
     # a transposed view, and exactly the rows where it is not.
     span = 1 + sum((n - 1) * step for n, step in zip(shape, strides))
     span = 0 if 0 in shape else span
-    dtype = tensor.storage.dtype
     offset = tensor.storage.offset + first * dtype.itemsize
     values = np.fromfile(self.path, dtype, count=span, offset=offset)
     if values.size != span:

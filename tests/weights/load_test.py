@@ -161,6 +161,15 @@ def test_a_copy_of_the_embedding_that_is_none_is_refused(folder):
     load.load(str(folder))
 
 
+def test_a_tensor_without_axes_is_misshapen(folder):
+  changed = tensors(folder)
+  for name in ('shared.weight', 'lm_head.weight'):
+    changed[name] = np.float32(1).reshape(())
+  rewrite(folder, changed)
+  with pytest.raises(UserError, match=r'± shared.weight is \[\], expected'):
+    load.load(str(folder))
+
+
 @pytest.mark.parametrize('flag', (True, False))
 def test_a_head_is_tied_if_the_tensors_say_so(folder, flag):
   configure(folder, tie_word_embeddings=flag)

@@ -77,6 +77,55 @@ def test_two_arrays_of_one_tensor_are_refused(own, other):
     load.load(str(own))
 
 
+@pytest.mark.parametrize(
+  'value, words',
+  [
+    (np.arange(10), 'is of type int64; weights of type F64'),
+    (np.ones(10, bool), 'is of type bool; weights'),
+    (5, 'the checkpoint names target.encoder.encoder_norm.scale, not there'),
+  ],
+)
+def test_what_is_no_array_of_weights_is_refused(own, value, words):
+  content = files.read_t5x_index(own)
+  content['encoder']['encoder_norm']['scale'] = value
+  files.write_t5x_index(own, content)
+  with pytest.raises(UserError, match=words):
+    load.load(str(own))
+
+
+@pytest.mark.parametrize(
+  'shape, words',
+  [
+    ((32,), r'relative_attention_bias.weight is \[32\], expected .*heads'),
+    ((0, 32), r'relative_attention_bias.weight is \[32, 0\], expected'),
+    ((4, 3, 32), r'relative_attention_bias.weight is \[4, 3, 32\], expected'),
+  ],
+)
+def test_a_relative_bias_that_tells_no_heads_is_refused(own, shape, words):
+  content = files.read_t5x_index(own)
+  bias = np.zeros(shape, np.float32)
+  content['encoder']['relpos_bias']['rel_embedding'] = bias
+  files.write_t5x_index(own, content)
+  with pytest.raises(UserError, match=words):
+    load.load(str(own))
+
+
+def test_an_embedding_of_one_axis_is_refused(own):
+  content = files.read_t5x_index(own)
+  content['token_embedder']['embedding'] = np.zeros(61, np.float32)
+  files.write_t5x_index(own, content)
+  with pytest.raises(UserError, match=r'shared.weight is \[61\], expected'):
+    load.load(str(own))
+
+
+def test_a_damaged_chunk_is_refused(own):
+  array = 'encoder.layers_0.mlp.wi_0.kernel'
+  chunk = own / f'target.{array}' / '1.0'
+  chunk.write_bytes(chunk.read_bytes()[:9])
+  with pytest.raises(UserError, match=f'cannot be read.*{array}.*fetch the ch'):
+    load.load(str(own))
+
+
 def test_every_parameter_is_there(checkpoint, shared):
   source = t5x.Checkpoint(checkpoint)
   assert len(source.shapes) == 52

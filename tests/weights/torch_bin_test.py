@@ -1,7 +1,9 @@
 """The reader of `.bin` files: what torch writes, and what it must refuse."""
 
+import json
 import pathlib
 import pickle
+import struct
 import tracemalloc
 import zipfile
 
@@ -308,6 +310,15 @@ def test_files_that_are_cut_compressed_or_foreign(path):
     torch_bin.TorchBin(path)
 
 
+def test_whole_numbers_are_no_weights(path):
+  """As in a safetensors file: a quantised model is not read as another one."""
+  files.write_bin(path, {'a': np.arange(3)})
+  with pytest.raises(
+    UserError, match='a is of type int64; weights of type F64'
+  ):
+    torch_bin.TorchBin(path).read('a', 0, 3)
+
+
 def test_only_the_rows_asked_for_are_read(path, monkeypatch):
   files.write_bin(path, {'a': np.arange(4000).reshape(400, 10) * 1.0})
   source = torch_bin.TorchBin(path)
@@ -342,6 +353,47 @@ def test_safetensors_files_that_are_cut_or_foreign(tmp_path):
       hf.Safetensors(path).read('a', 0, 9)
 
 
+ENTRY = {'dtype': 'F32', 'shape': [2, 2], 'data_offsets': [0, 16]}
+
+
+@pytest.mark.parametrize(
+  'changes',
+  [
+    {'shape': 4},
+    {'shape': 'ab'},
+    {'shape': [2.0, 2.0]},
+    {'shape': [True, 4]},
+    {'shape': [-2, -2]},
+    {'shape': None},
+    {'data_offsets': [0.0, 16.0]},
+    {'data_offsets': [16, 0]},
+    {'data_offsets': [-16, 0]},
+    {'data_offsets': [0, 8, 16]},
+    {'data_offsets': 16},
+    {'dtype': []},
+    {'dtype': None},
+  ],
+)
+def test_a_safetensors_header_is_checked(tmp_path, changes):
+  path = tmp_path / 'model.safetensors'
+  for entry, fine in ((ENTRY, True), (ENTRY | changes, False)):
+    text = json.dumps({'a': entry}).encode()
+    path.write_bytes(struct.pack('<Q', len(text)) + text + bytes(16))
+    if fine:
+      assert hf.Safetensors(path).read('a', 0, 2).shape == (2, 2)
+    else:
+      with pytest.raises(UserError, match='header is not that of'):
+        hf.Safetensors(path)
+
+
+@pytest.mark.parametrize('text', (b'[]', b'{"a": 1}', b'[' * 100_000))
+def test_a_safetensors_header_is_an_object_of_entries(tmp_path, text):
+  path = tmp_path / 'model.safetensors'
+  path.write_bytes(struct.pack('<Q', len(text)) + text)
+  with pytest.raises(UserError, match='header is not that of'):
+    hf.Safetensors(path)
+
+
 def test_an_index_is_checked(tmp_path):
   tensors = {f't{i}': np.full(3, i, np.float32) for i in range(5)}
   files.write_sharded(tmp_path, tensors, kind='safetensors', shards=2)
@@ -352,6 +404,8 @@ def test_an_index_is_checked(tmp_path):
   good = index.read_text()
   for bad, words in (
     ('[]', 'not an index'),
+    ('{"weight_map": {"t0": ["a"]}}', 'not an index'),
+    ('[' * 100_000, 'not an index'),
     (good.replace('00001-of', '00007-of'), 'names model-00007.*fetch again'),
     (good.replace('"t0"', '"t9"'), 'promises t9 .of 1.'),
     (good.replace('model-00001', '../model-00001'), 'outside of its folder'),
