@@ -109,6 +109,12 @@ def config(values: Mapping[str, Any], *, tied: bool, where: str) -> t5.T5Config:
   # Fewer buckets, or a distance that the exact half of them covers, and the
   # logarithm that spreads the other half is of nothing.
   buckets = said.whole('relative_attention_num_buckets', 32, least=4)
+  if values.get('relative_attention_max_distance', 0) is None:
+    raise UserError(
+      f'{where}: nothing says the distance that goes with {buckets} buckets; '
+      'put it in config.json in this folder, such as '
+      '{"relative_attention_max_distance": 128}.'
+    )
   distance = said.whole(
     'relative_attention_max_distance', 128, least=buckets // 2 + 1
   )

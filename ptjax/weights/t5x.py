@@ -215,6 +215,8 @@ def sizes(source: Checkpoint, *, where: str) -> dict[str, Any]:
     'num_layers': _count(shapes, 'encoder'),
     'num_decoder_layers': _count(shapes, 'decoder'),
     'relative_attention_num_buckets': buckets,
+    # T5's own pair; to other buckets belongs a distance that no shape says.
+    'relative_attention_max_distance': 128 if buckets == 32 else None,
     'feed_forward_proj': 'gated-gelu' if gated else 'relu',
     'tie_word_embeddings': tied,
   }

@@ -1,5 +1,6 @@
 """T5X checkpoint folders: one written here, T5X's own, and broken ones."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -12,6 +13,9 @@ from goldens import t5_models
 from ptjax.config import UserError
 from ptjax.weights import load, save, t5x
 from weights import files
+
+# What the acceptance checkpoint, of four buckets, was made with.
+EIGHT = {'relative_attention_max_distance': 8}
 
 
 @pytest.fixture
@@ -126,38 +130,54 @@ def test_a_damaged_chunk_is_refused(own):
     load.load(str(own))
 
 
+def test_other_buckets_need_their_distance_said(tmp_path):
+  """128 is what goes with 32 buckets; a guess would be another network."""
+  source = t5_models.FOLDER / 't5_1_1' / 'model.safetensors'
+  tensors = {
+    name: tensor[:8] if 'relative_attention_bias' in name else tensor
+    for name, tensor in files.read_safetensors(source).items()
+  }
+  files.write_t5x(tmp_path, tensors)
+  with pytest.raises(UserError, match='with 8 buckets.*config.json'):
+    load.load(str(tmp_path))
+  assert load.load(str(tmp_path), **EIGHT).config == dataclasses.replace(
+    load.load(str(source.parent)).config,
+    relative_attention_num_buckets=8,
+    relative_attention_max_distance=8,
+  )
+
+
 def test_every_parameter_is_there(checkpoint, shared):
   source = t5x.Checkpoint(checkpoint)
   assert len(source.shapes) == 52
   assert sum(np.prod(s) for s in source.shapes.values()) == 257_856
   folder = shared / 'acceptance' / 't5x_tiny'
   expected = np.load(folder / 'tiny_embeddings_32128x4.npy')
-  held = load.load(str(checkpoint))
+  held = load.load(str(checkpoint), **EIGHT)
   found = np.asarray(held.params['token_embedder']['embedding'])
   assert found.tobytes() == expected.tobytes()
 
 
 def test_sizes_are_read_from_shapes(checkpoint):
-  config = load.load(str(checkpoint)).config
+  config = load.load(str(checkpoint), **EIGHT).config
   assert (config.d_model, config.num_heads, config.d_kv) == (4, 2, 2)
   assert (config.d_ff, config.vocab_size) == (8, 32128)
   assert (config.num_layers, config.num_decoder_layers) == (2, 2)
   assert config.relative_attention_num_buckets == 4
-  assert config.relative_attention_max_distance == 128  # nobody says so
   assert config.gated and not config.tied and not config.scale_logits
 
 
 def test_config_json_beside_it_says_what_shapes_do_not(copy):
   path = copy / 'config.json'
-  path.write_text(json.dumps({'relative_attention_max_distance': 8}))
+  path.write_text(json.dumps(EIGHT))
   assert load.load(str(copy)).config.relative_attention_max_distance == 8
-  path.write_text(json.dumps({'num_layers': 3}))
+  path.write_text(json.dumps(EIGHT | {'num_layers': 3}))
   with pytest.raises(UserError, match='missing'):
     load.load(str(copy))
 
 
 def test_the_same_model_as_hugging_face_files(checkpoint, tmp_path):
-  held = load.load(str(checkpoint), relative_attention_max_distance=8)
+  held = load.load(str(checkpoint), **EIGHT)
   save.save(tmp_path, held.params, held.config)
   again = load.load(str(tmp_path))
   assert again.fingerprint == held.fingerprint
