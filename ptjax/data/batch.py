@@ -58,10 +58,12 @@ def encode(
 
   Raises:
     UserError: a target or choice does not fit. It is never cut: a cut label
-      could never be answered.
+      could never be answered. Or what stands there is no text.
   """
+  _check_text(e.inputs for e in examples)
   inputs = tokenizer.encode_batch(e.inputs for e in examples)
   words = {e.targets for e in examples}.union(*(e.choices for e in examples))
+  _check_text(words)
   words = sorted(words)  # a set's order is another one in every process
   ids = dict(zip(words, tokenizer.encode_batch(words)))
   end = [tokenizer.eos_id]
@@ -84,6 +86,18 @@ def encode(
 
 def _ids(found: Iterable[int]) -> np.ndarray:
   return np.asarray(found, np.int32)
+
+
+def _check_text(texts: Iterable[str]) -> None:
+  for text in texts:
+    try:
+      text.encode()
+    except UnicodeEncodeError as error:
+      shown = ascii(text[max(0, error.start - 20) :][:60])
+      raise UserError(
+        f'{shown} holds half of a surrogate pair, which JSON can say but no '
+        'text has; mend that row'
+      ) from None
 
 
 def _check_fit(answers: dict[str, np.ndarray], length: int) -> None:

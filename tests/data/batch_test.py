@@ -71,6 +71,22 @@ def test_an_answer_that_does_not_fit_is_refused(found):
   batch.encode([found], Words(), input_length=9, target_length=4)
 
 
+@pytest.mark.parametrize(
+  'found',
+  [
+    example('a \ud83d b'),
+    example('a', '\udc00'),
+    example('a', 'yes', ('no', '\ud83d')),
+  ],
+  ids=['input', 'target', 'choice'],
+)
+def test_half_of_a_surrogate_pair_is_refused(found):
+  """JSON can say it, no tokenizer can read it."""
+  rows = [example('fine'), found]
+  with pytest.raises(UserError, match=r'\\ud.* holds half of a surrogate pair'):
+    batch.encode(rows, Words(), input_length=9)
+
+
 def waste(lengths, buckets) -> int:
   fits = [min(b for b in buckets if b >= n) for n in lengths]
   return sum(fits)

@@ -140,6 +140,56 @@ def test_broken_files(tmp_path, name, text, wanted):
   assert wanted in message(source.read, str(write(tmp_path / name, text)))
 
 
+def damaged(content: bytes) -> bytes:
+  packed = bytearray(gzip.compress(content))
+  packed[40:60] = bytes(20)
+  return bytes(packed)
+
+
+LONG = ''.join(f'{{"a": {i * 7919 % 10007}}}\n' for i in range(500)).encode()
+
+
+@pytest.mark.parametrize(
+  'name, content, wanted',
+  [
+    ('x.jsonl.gz', damaged(LONG), 'is no whole gzip file'),
+    ('x.jsonl.gz', gzip.compress(LONG)[:-9], 'is no whole gzip file'),
+    ('x.jsonl.gz', LONG, 'is no whole gzip file'),
+    ('x.json.gz', damaged(LONG), 'is no whole gzip file'),
+    ('x.jsonl', b'{"a": 1}\n{"a": %s}\n' % (b'1' * 5000), 'line 2 is no JSON'),
+    ('x.jsonl', b'[' * 100_000, 'line 1 is no JSON'),
+    ('x.json', b'[{"a": %s}]' % (b'1' * 5000), 'x.json is no JSON'),
+    ('x.json', b'[' * 100_000, 'x.json is no JSON'),
+    ('x.json', b'{"a": 1}\n' + b'[' * 100_000, 'line 2 is no JSON'),
+  ],
+)
+def test_damaged_files(tmp_path, name, content, wanted):
+  (tmp_path / name).write_bytes(content)
+  assert wanted in message(source.read, str(tmp_path / name))
+
+
+def test_a_json_row_is_not_taken_for_what_holds_rows(tmp_path):
+  """A row's own list, of answers, say, is not the list of rows."""
+  for row in (
+    {'q': 'who', 'answers': [{'text': 'Ann'}, {'text': 'Bo'}]},
+    {'q': 'who', 'answers': ['Ann']},
+    {'data': 'text'},
+  ):
+    path = write(tmp_path / 'x.json', json.dumps(row))
+    assert source.read(str(path)) == [row]
+  for key in ('data', 'rows', 'examples'):
+    inside = json.dumps({'name': 'x', 'other': [1], key: [{'a': 1}]})
+    assert source.read(str(write(tmp_path / 'x.json', inside))) == [{'a': 1}]
+
+
+def test_an_empty_line_of_one_column_is_an_empty_value(tmp_path):
+  """Else a test set is a row short, and answers go to the wrong rows."""
+  path = write(tmp_path / 'x.csv', 'a\nx\n\ny\n')
+  assert source.read(str(path)) == [{'a': 'x'}, {'a': ''}, {'a': 'y'}]
+  path = write(tmp_path / 'x.csv', 'a,b\nx,1\n\ny,2\n')
+  assert len(source.read(str(path))) == 2
+
+
 def test_a_file_that_is_not_there(tmp_path):
   write(tmp_path / 'train.csv', 'a\n1\n')
   text = message(source.read, str(tmp_path / 'trian.csv'))
