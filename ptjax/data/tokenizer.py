@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import struct
+import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
@@ -18,6 +19,12 @@ from ptjax.config import UserError
 # added later.
 _READY, _PIECES = 'tokenizer.json', 'spiece.model'
 _SETTINGS = ('tokenizer_config.json', 'special_tokens_map.json')
+# What they are called there, and their usual names.
+_CONTROLS = (
+  ('eos_token', '</s>'),
+  ('pad_token', '<pad>'),
+  ('unk_token', '<unk>'),
+)
 _SENTINELS = 100  # <extra_id_99> … <extra_id_0> on top of T5's own pieces
 _CHUNK = 2048  # texts encoded at once: bounds the memory of the results
 
@@ -121,8 +128,7 @@ def load(name: str | os.PathLike) -> Tokenizer:
   try:
     backend = kinds[files[0]](folder)
     special = [
-      _special(backend, folder, key, usual)
-      for key, usual in (('eos_token', '</s>'), ('pad_token', '<pad>'))
+      _special(backend, folder, key, usual) for key, usual in _CONTROLS[:2]
     ]
   except UserError:
     raise
@@ -168,14 +174,17 @@ class _Ready:
   def __init__(self, folder: pathlib.Path):
     import tokenizers
 
-    self._own = tokenizers.Tokenizer.from_file(str(folder / _READY))
+    text = (folder / _READY).read_text(encoding='utf-8')
+    self._own = tokenizers.Tokenizer.from_str(text)
+    controls = {_piece(folder, *control) for control in _CONTROLS}
+    self._reader = tokenizers.Tokenizer.from_str(_unsaid(text, controls))
     # Many files were saved with somebody's lengths.
-    self._own.no_truncation()
-    self._own.no_padding()
+    self._reader.no_truncation()
+    self._reader.no_padding()
     self.size = 1 + max(self._own.get_vocab(with_added_tokens=True).values())
 
   def encode(self, texts: list[str]) -> list[list[int]]:
-    found = self._own.encode_batch_fast(texts, add_special_tokens=False)
+    found = self._reader.encode_batch_fast(texts, add_special_tokens=False)
     return [one.ids for one in found]
 
   def decode(self, ids: list[int]) -> str:
@@ -183,6 +192,29 @@ class _Ready:
 
   def id_of(self, piece: str) -> int | None:
     return self._own.token_to_id(piece)
+
+
+def _unsaid(text: str, controls: Iterable[str]) -> str:
+  """A tokenizer.json whose control pieces no text can say.
+
+  SentencePiece, by which T5 was trained, reads '</s>' in a text as letters;
+  `tokenizers` would end the text there.
+  """
+  content = json.loads(text)
+  # A new name each time, for a known one could be said.
+  names = {piece: f'{uuid.uuid4().hex}{piece}' for piece in controls}
+  for token in content.get('added_tokens') or ():
+    token['content'] = names.get(token['content'], token['content'])
+  model = content['model']
+  vocab = model['vocab']
+  if isinstance(vocab, dict):
+    model['vocab'] = {names.get(piece, piece): i for piece, i in vocab.items()}
+  else:
+    model['vocab'] = [[names.get(piece, piece), x] for piece, x in vocab]
+  if 'unk_token' in model:
+    model['unk_token'] = names.get(model['unk_token'], model['unk_token'])
+  content['post_processor'] = None
+  return json.dumps(content)
 
 
 class _Pieces:
@@ -236,11 +268,15 @@ def _setting(folder: pathlib.Path, key: str, usual: Any) -> Any:
   return usual
 
 
+def _piece(folder: pathlib.Path, key: str, usual: str) -> str:
+  said = _setting(folder, key, usual)
+  return said['content'] if isinstance(said, dict) else said
+
+
 def _special(
   backend: Backend, folder: pathlib.Path, key: str, usual: str
 ) -> int:
-  said = _setting(folder, key, usual)
-  text = said['content'] if isinstance(said, dict) else said
+  text = _piece(folder, key, usual)
   found = backend.id_of(text)
   if found is None:
     raise UserError(
