@@ -34,22 +34,14 @@ class Encoded:
   choices: tuple[np.ndarray, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Truncation:
-  """Inputs that were too long, and the longest of all in pieces with EOS."""
-
-  cut: int
-  longest: int
-
-
 def encode(
   examples: Sequence[Example],
   tokenizer: Tokenizer,
   *,
   input_length: int,
   target_length: int = 0,
-) -> tuple[list[Encoded], Truncation]:
-  """Ids of all examples, and what was lost.
+) -> tuple[list[Encoded], int]:
+  """Ids of all examples, and how many inputs were too long.
 
   Args:
     input_length: longer inputs lose their end; EOS is kept.
@@ -79,9 +71,7 @@ def encode(
     )
     for example, found in zip(examples, inputs)
   ]
-  lengths = [len(found) + 1 for found in inputs]
-  cut = sum(length > input_length for length in lengths)
-  return out, Truncation(cut, max(lengths, default=0))
+  return out, sum(len(found) + 1 > input_length for found in inputs)
 
 
 def _ids(found: Iterable[int]) -> np.ndarray:

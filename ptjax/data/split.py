@@ -147,13 +147,13 @@ def load(
       units = task.units(rows)
       rows = source.few_shot(units, config.shots, seed=config.seed)
     examples = task.examples(rows, name)
-    encoded, lost = batch.encode(
+    encoded, cut = batch.encode(
       examples,
       tokenizer,
       input_length=config.input_length,
       target_length=config.target_length,
     )
-    found[name] = examples, encoded, lost.cut
+    found[name] = examples, encoded, cut
   all_ = [row for _, encoded, _ in found.values() for row in encoded]
   buckets = tuple(config.buckets) or batch.choose_buckets(
     [len(row.inputs) for row in all_], max_length=config.input_length

@@ -5,6 +5,7 @@ cases of the original files. Test rows carry their labels here. Knows neither
 how a row becomes a model's input nor how it is scored.
 """
 
+import itertools
 import random
 from collections.abc import Iterator
 
@@ -45,7 +46,7 @@ def rows(
 def _different(maker, rng, split) -> Iterator[dict]:
   """Rows without repetition, as far as the world has so many."""
   seen = set()
-  for tries in range(10**9):
+  for tries in itertools.count():
     row = maker(rng, split)
     key = repr(row)
     # A small world runs out: after many tries a repetition is let through.

@@ -4,6 +4,7 @@ Owns the forms (Example, Task), the lookup of a task by its name, and the
 sentences for rows that do not fit. Knows neither ids and arrays nor models.
 """
 
+import abc
 import collections
 import dataclasses
 import importlib
@@ -40,7 +41,7 @@ class Example:
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class Task(abc.ABC):
   """How rows become examples and answers become scores.
 
   A kind of task says what one row is (`convert`) and what is measured
@@ -58,15 +59,15 @@ class Task:
   init_words: tuple[str, ...] = ()
   metric_names: tuple[str, ...] = ()
 
+  @abc.abstractmethod
   def convert(self, row: Row, number: int, *, split: str) -> Iterable[Example]:
     """The examples of one row; none if the split leaves it out."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def measure(
     self, predictions: Sequence[str], examples: Sequence[Example]
   ) -> dict[str, float]:
     """{metric: ×100}, over examples that all have labels."""
-    raise NotImplementedError
 
   def examples(self, rows: Sequence[Row], split: str) -> list[Example]:
     """All examples of a split.
