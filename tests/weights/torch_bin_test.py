@@ -1,5 +1,6 @@
 """The reader of `.bin` files: what torch writes, and what it must refuse."""
 
+import inspect
 import json
 import pathlib
 import pickle
@@ -183,6 +184,25 @@ def test_a_state_on_our_functions_changes_nothing_for_the_next_file(path):
     torch_bin.TorchBin(path)
   files.write_bin(path, {'a': np.ones(2, np.float32)})
   assert whole(torch_bin.TorchBin(path), 'a').sum() == 2
+
+
+@pytest.mark.parametrize('name', ('_rebuild_tensor_v2', '_rebuild_parameter'))
+def test_a_state_of_our_functions_themselves_is_forgotten(path, name):
+  """A program may set attributes of what it looks up; here, of a fresh one."""
+
+  def state() -> list:
+    own = [f for f in vars(torch_bin).values() if inspect.isfunction(f)]
+    return [(f.__name__, f.__defaults__, dict(vars(f))) for f in own]
+
+  before = state()
+  function = b'ctorch._utils\n%s\n' % name.encode()
+  slots = b'}X\x0c\x00\x00\x00__defaults__K\x07\x85s'
+  attributes = b'}X\x01\x00\x00\x00xK\x07s'
+  program = function + attributes + slots + b'\x86b'
+  write_raw(path, b'\x80\x02}X\x01\x00\x00\x00a' + program + b's.')
+  with pytest.raises(UserError, match="'a' is no tensor"):
+    torch_bin.TorchBin(path)
+  assert state() == before
 
 
 @pytest.mark.parametrize(
