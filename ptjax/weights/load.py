@@ -41,7 +41,7 @@ class Loaded:
   model: nn.Module
   params: dict[str, Any]
   config: t5.T5Config
-  fingerprint: str  # of the values in the files, whatever their format
+  fingerprint: str  # of the weights in the files; see `fingerprint`
   folder: pathlib.Path
   name: str
 
@@ -62,7 +62,8 @@ def load(
     dtype: what the parameters are kept in and computed in.
     device_put: False leaves numpy arrays on the host.
     placement: gives a parameter's sharding by its path and shape; every device
-      then reads its own part of the files only.
+      then holds its own part only, read from the files for it. For the
+      fingerprint every process also reads all of the files once.
     **overrides: keys of config.json that win over the file, for checkpoints
       that do not say them, such as `relative_attention_max_distance`.
   """
@@ -223,7 +224,11 @@ def _chunks(
 
 
 def fingerprint(source: table.Source, rows: Iterable[table.Tensor]) -> str:
-  """A hash of names, shapes and float32 values, blind to the file's format."""
+  """A hash of names, shapes and values as float32, read in small pieces.
+
+  Blind to the files' format and to a type that keeps the same values; also to
+  what config.json says beside the shapes, such as the number of heads.
+  """
   shapes = {name: row.shape for row in rows for name in row.names()}
 
   def digest(name: str) -> bytes:
