@@ -13,7 +13,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from ptjax.config import UserError, nearest
+from ptjax import files
+from ptjax.config import UserError
 
 Row = dict[str, Any]
 _WRAPPERS = ('data', 'rows', 'examples')
@@ -36,7 +37,7 @@ def read(path: pathlib.Path) -> list[Row]:
     '.parquet': _parquet,
   }
   if not path.is_file():
-    raise UserError(f'there is no file {str(path)!r}{_beside(path)}')
+    raise UserError(f'there is no file {str(path)!r}{files.near(path)}')
   ending = path.with_suffix('') if path.suffix == '.gz' else path
   reader = readers.get(ending.suffix.lower())
   if reader is None:
@@ -152,9 +153,3 @@ def _object(row: Any, where: str) -> Row:
   if not isinstance(row, dict):
     raise UserError(f'{where} is {json.dumps(row)[:40]}, not an object')
   return row
-
-
-def _beside(path: pathlib.Path) -> str:
-  if not path.parent.is_dir():
-    return ''
-  return nearest(path, [str(p) for p in path.parent.iterdir() if p.is_file()])

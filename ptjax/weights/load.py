@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import ptjax
+from ptjax import files
 from ptjax.config import UserError
 from ptjax.models import t5
 from ptjax.weights import hf, hub, t5x, table
@@ -107,20 +108,13 @@ def resolve(name: str) -> pathlib.Path:
   if path.exists():
     raise UserError(f'{name!r} is a file; a model is named by its folder.')
   if not re.fullmatch(r'[\w-][\w.-]*(/[\w.-]+)?', name):
-    raise UserError(f'There is no folder {name!r}.{_near_folders(path)}')
+    near = files.near(path, folders=True)
+    raise UserError(f'There is no folder {name!r}{near or "."}')
   if near := difflib.get_close_matches(name, _EMBEDDED, n=1):
     raise UserError(
       f'There is no model {name!r}; the embedded one is {near[0]!r}.'
     )
   return hub.fetch_model(name)
-
-
-def _near_folders(path: pathlib.Path) -> str:
-  if not path.parent.is_dir():
-    return ''
-  names = [p.name for p in path.parent.iterdir() if p.is_dir()]
-  near = difflib.get_close_matches(path.name, names, n=3)
-  return f' Near it: {", ".join(near)}.' if near else ''
 
 
 def _open(

@@ -6,7 +6,6 @@ tables of the model families, not who trained the parameters.
 
 import json
 import math
-import os
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,6 +14,7 @@ import jax
 import ml_dtypes
 import numpy as np
 
+from ptjax import files
 from ptjax.models import t5
 from ptjax.weights import t5 as t5_table
 from ptjax.weights import table
@@ -34,7 +34,6 @@ def save(
 ) -> None:
   """Writes a model in Hugging Face's layout; no tokenizer."""
   folder = pathlib.Path(folder)
-  folder.mkdir(parents=True, exist_ok=True)
   rows = t5_table.tensors(config)
   arrays = {row.path: _leaf(params, row.path) for row in rows}
   for row in rows:
@@ -44,7 +43,8 @@ def save(
       )
   _write_safetensors(folder / 'model.safetensors', rows, arrays, dtype)
   text = json.dumps(t5_table.to_json(config, dtype=dtype), indent=2)
-  _replace(folder / 'config.json', [text.encode() + b'\n'])
+  with files.replaced(folder / 'config.json', sync=True) as aside:
+    aside.write_text(text + '\n')
 
 
 def _leaf(params: Mapping[str, Any], path: str) -> jax.Array:
@@ -83,15 +83,5 @@ def _write_safetensors(
         layer = layer.T if row.transpose else layer
         yield np.ascontiguousarray(layer.astype(numpy_dtype)).tobytes()
 
-  _replace(path, blocks())
-
-
-def _replace(path: pathlib.Path, blocks: Any) -> None:
-  """Whole or not at all: written beside, then renamed."""
-  beside = path.with_name(path.name + '.tmp')
-  with beside.open('wb') as file:
-    for block in blocks:
-      file.write(block)
-    file.flush()
-    os.fsync(file.fileno())
-  beside.replace(path)
+  with files.replaced(path, sync=True) as aside, aside.open('wb') as file:
+    file.writelines(blocks())

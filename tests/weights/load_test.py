@@ -303,7 +303,7 @@ def test_what_a_name_may_be(tmp_path, folder, monkeypatch):
   assert load.resolve('miniature').parts[-2:] == ('miniature', 't5')
   with pytest.raises(UserError, match="no model 'minature'.*'miniature'"):
     load.resolve('minature')
-  with pytest.raises(UserError, match='no folder .*Near it: model'):
+  with pytest.raises(UserError, match="no folder .*, did you mean '.*/model'"):
     load.resolve(str(tmp_path / 'modle'))
   with pytest.raises(UserError, match='is a file'):
     load.resolve(str(folder / 'config.json'))
