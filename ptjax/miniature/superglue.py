@@ -108,24 +108,14 @@ def _rte(rng, split) -> dict:
 
 
 def _copa(rng, split) -> dict:
-  event = lexicon.draw_event(rng, split)
-  wrong = rng.randrange(len(lexicon.CAUSES) - 1)
-  wrong += wrong >= event.pair
-  other = lexicon.Event(event.person, event.day, wrong)
-  pronoun = world.pronoun(event.person).capitalize()
-  name = event.who
-  if rng.random() < 0.5:
-    question, premise = 'effect', event.cause(name)
-    choices = [event.effect(pronoun), other.effect(pronoun)]
-  else:
-    question, premise = 'cause', event.effect(name)
-    choices = [event.cause(pronoun), other.cause(pronoun)]
+  drawn = lexicon.draw_choice(rng, split)
+  choices = drawn.right, drawn.wrong
   label = rng.randrange(2)
   return {
-    'premise': f'{premise}.',
+    'premise': f'{drawn.told}.',
     'choice1': f'{choices[label]}.',
     'choice2': f'{choices[1 - label]}.',
-    'question': question,
+    'question': drawn.asks,
     'label': label,
   }
 
