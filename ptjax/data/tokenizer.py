@@ -19,12 +19,6 @@ from ptjax.config import UserError
 # added later.
 _READY, _PIECES = 'tokenizer.json', 'spiece.model'
 _SETTINGS = ('tokenizer_config.json', 'special_tokens_map.json')
-# What they are called there, and their usual names.
-_CONTROLS = (
-  ('eos_token', '</s>'),
-  ('pad_token', '<pad>'),
-  ('unk_token', '<unk>'),
-)
 _SENTINELS = 100  # <extra_id_99> … <extra_id_0> on top of T5's own pieces
 _CHUNK = 2048  # texts encoded at once: bounds the memory of the results
 
@@ -39,6 +33,10 @@ class Backend(Protocol):
   def decode(self, ids: list[int]) -> str: ...
 
   def id_of(self, piece: str) -> int | None: ...
+
+  def unsay(self, ids: Sequence[int]) -> None:
+    """From now on no text gives these ids."""
+    ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,8 +126,10 @@ def load(name: str | os.PathLike) -> Tokenizer:
   try:
     backend = kinds[files[0]](folder)
     special = [
-      _special(backend, folder, key, usual) for key, usual in _CONTROLS[:2]
+      _special(backend, folder, key, usual)
+      for key, usual in (('eos_token', '</s>'), ('pad_token', '<pad>'))
     ]
+    backend.unsay([*special, *_unknown(backend, folder)])
   except UserError:
     raise
   except Exception as error:  # tokenizers raises bare Exception, too
@@ -174,13 +174,8 @@ class _Ready:
   def __init__(self, folder: pathlib.Path):
     import tokenizers
 
-    text = (folder / _READY).read_text(encoding='utf-8')
-    self._own = tokenizers.Tokenizer.from_str(text)
-    controls = {_piece(folder, *control) for control in _CONTROLS}
-    self._reader = tokenizers.Tokenizer.from_str(_unsaid(text, controls))
-    # Many files were saved with somebody's lengths.
-    self._reader.no_truncation()
-    self._reader.no_padding()
+    self._text = (folder / _READY).read_text(encoding='utf-8')
+    self._own = tokenizers.Tokenizer.from_str(self._text)
     self.size = 1 + max(self._own.get_vocab(with_added_tokens=True).values())
 
   def encode(self, texts: list[str]) -> list[list[int]]:
@@ -193,16 +188,27 @@ class _Ready:
   def id_of(self, piece: str) -> int | None:
     return self._own.token_to_id(piece)
 
+  def unsay(self, ids: Sequence[int]) -> None:
+    import tokenizers
 
-def _unsaid(text: str, controls: Iterable[str]) -> str:
-  """A tokenizer.json whose control pieces no text can say.
+    pieces = [self._own.id_to_token(i) for i in ids]
+    # A reader of its own: what is written and looked up keeps its names.
+    text = _renamed(self._text, pieces)
+    self._reader = tokenizers.Tokenizer.from_str(text)
+    # Many files were saved with somebody's lengths.
+    self._reader.no_truncation()
+    self._reader.no_padding()
+
+
+def _renamed(text: str, pieces: Iterable[str]) -> str:
+  """A tokenizer.json with other names for pieces, which no text has.
 
   SentencePiece, by which T5 was trained, reads '</s>' in a text as letters;
   `tokenizers` would end the text there.
   """
   content = json.loads(text)
   # A new name each time, for a known one could be said.
-  names = {piece: f'{uuid.uuid4().hex}{piece}' for piece in controls}
+  names = {piece: f'{uuid.uuid4().hex}{piece}' for piece in pieces}
   for token in content.get('added_tokens') or ():
     token['content'] = names.get(token['content'], token['content'])
   model = content['model']
@@ -245,6 +251,9 @@ class _Pieces:
     found = self._own.piece_to_id(piece)
     return found if self._own.id_to_piece(found) == piece else None
 
+  def unsay(self, ids: Sequence[int]) -> None:
+    del ids  # control pieces, which SentencePiece lets no text say
+
 
 def _sentinel(number: int) -> bytes:
   """ModelProto.pieces += {piece, score: 0, type: USER_DEFINED}."""
@@ -268,15 +277,18 @@ def _setting(folder: pathlib.Path, key: str, usual: Any) -> Any:
   return usual
 
 
-def _piece(folder: pathlib.Path, key: str, usual: str) -> str:
-  said = _setting(folder, key, usual)
-  return said['content'] if isinstance(said, dict) else said
+def _unknown(backend: Backend, folder: pathlib.Path) -> list[int]:
+  """The piece for what no other piece has, where there is one."""
+  said = _setting(folder, 'unk_token', '<unk>')
+  found = backend.id_of(said['content'] if isinstance(said, dict) else said)
+  return [] if found is None else [found]
 
 
 def _special(
   backend: Backend, folder: pathlib.Path, key: str, usual: str
 ) -> int:
-  text = _piece(folder, key, usual)
+  said = _setting(folder, key, usual)
+  text = said['content'] if isinstance(said, dict) else said
   found = backend.id_of(text)
   if found is None:
     raise UserError(
