@@ -18,7 +18,7 @@ setuptools.setup(
   package_data={'ptjax.miniature': ['t5/*']},
   install_requires=[
     'absl-py>=2.1',
-    'datasets>=3.0',
+    'datasets>=4.0',  # the first that runs no code of a repository
     'flax>=0.12',
     'huggingface-hub>=0.30',
     'jax>=0.10.2',

@@ -178,8 +178,8 @@ def build(config: ConfigDict) -> Parts:
   loaded = load.load(config.model, dtype=dtype(config))
   if not hasattr(loaded.model, 'encode'):
     raise UserError(
-      f'{config.model} is a decoder-only model; prompts are tuned for T5 models '
-      'so far, of the others there are networks and weights alone'
+      f'{config.model} is a decoder-only model; prompts are tuned for T5 '
+      'models so far, of the others there are networks and weights alone'
     )
   model = loaded.model.clone(
     scan=config.scan,

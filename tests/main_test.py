@@ -90,7 +90,7 @@ def test_a_mistake_is_told_by_the_process_itself(tmp_path):
   'changes,sentence',
   [
     ({'task': 'bool'}, "did you mean 'boolq'"),
-    ({'task': 'boolq'}, 'has no folder for boolq'),
+    ({'task': 'record'}, 'has no folder for record'),
     ({'data': '/nowhere'}, "data='/nowhere' is no folder"),
     ({'eval.split': 'test'}, 'have no labels'),
     ({'target_length': 1}, 'target_length=1 is too short for the answer'),

@@ -34,22 +34,14 @@ class Encoded:
   choices: tuple[np.ndarray, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Truncation:
-  """Inputs that were too long, and the longest of all in pieces with EOS."""
-
-  cut: int
-  longest: int
-
-
 def encode(
   examples: Sequence[Example],
   tokenizer: Tokenizer,
   *,
   input_length: int,
   target_length: int = 0,
-) -> tuple[list[Encoded], Truncation]:
-  """Ids of all examples, and what was lost.
+) -> tuple[list[Encoded], int]:
+  """Ids of all examples, and how many inputs were too long.
 
   Args:
     input_length: longer inputs lose their end; EOS is kept.
@@ -58,10 +50,12 @@ def encode(
 
   Raises:
     UserError: a target or choice does not fit. It is never cut: a cut label
-      could never be answered.
+      could never be answered. Or what stands there is no text.
   """
+  _check_text(e.inputs for e in examples)
   inputs = tokenizer.encode_batch(e.inputs for e in examples)
   words = {e.targets for e in examples}.union(*(e.choices for e in examples))
+  _check_text(words)
   words = sorted(words)  # a set's order is another one in every process
   ids = dict(zip(words, tokenizer.encode_batch(words)))
   end = [tokenizer.eos_id]
@@ -77,13 +71,23 @@ def encode(
     )
     for example, found in zip(examples, inputs)
   ]
-  lengths = [len(found) + 1 for found in inputs]
-  cut = sum(length > input_length for length in lengths)
-  return out, Truncation(cut, max(lengths, default=0))
+  return out, sum(len(found) + 1 > input_length for found in inputs)
 
 
 def _ids(found: Iterable[int]) -> np.ndarray:
   return np.asarray(found, np.int32)
+
+
+def _check_text(texts: Iterable[str]) -> None:
+  for text in texts:
+    try:
+      text.encode()
+    except UnicodeEncodeError as error:
+      shown = ascii(text[max(0, error.start - 20) :][:60])
+      raise UserError(
+        f'{shown} holds half of a surrogate pair, which JSON can say but no '
+        'text has; mend that row'
+      ) from None
 
 
 def _check_fit(answers: dict[str, np.ndarray], length: int) -> None:

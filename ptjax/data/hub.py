@@ -1,8 +1,9 @@
 """Rows of a data set on the hub, through `datasets`.
 
 Owns the names that the hub gives to splits and one sentence for each way to
-miss. Repositories hold tables (Parquet, JSON lines, CSV); code in one is never
-run. HF_ENDPOINT, HF_HOME and HF_HUB_OFFLINE are the client's own.
+miss. Repositories hold tables (Parquet, JSON lines, CSV); one with a script is
+refused, by `datasets` itself, which has run none since 4.0. HF_ENDPOINT,
+HF_HOME and HF_HUB_OFFLINE are the client's own.
 """
 
 import os

@@ -9,6 +9,7 @@ import random
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from ptjax import files
 from ptjax.config import UserError, nearest, one_of
 from ptjax.data import hub, table
 
@@ -41,9 +42,9 @@ def rows(config: Any, task: str, split: str) -> list[Row]:
   if not task.startswith('custom/'):
     return superglue(config.data, task, split)
   one_of('split', split, SPLITS)
-  files = config.custom
+  own = config.custom
   # Nothing is kept apart for a report: the set that chose the prompt is it.
-  name = files[split] or (files['dev'] if split == 'test' else '')
+  name = own[split] or (own['dev'] if split == 'test' else '')
   if not name:
     raise UserError(
       f'custom.{split} is empty; it names a file or hub:OWNER/NAME:SPLIT'
@@ -120,9 +121,10 @@ def few_shot(items: Sequence[T], shots: int, *, seed: int) -> list[T]:
 def _file(folder: pathlib.Path, task: str, split: str) -> pathlib.Path:
   """The file of a split, whatever the case of its names."""
   if not folder.is_dir():
+    near = files.near(folder, folders=True)
     raise UserError(
-      f'data={str(folder)!r} is no folder{_beside(folder)}; it can be '
-      "miniature, hub, hub:OWNER/NAME or a folder of SuperGLUE's files"
+      f'data={str(folder)!r} is no folder{near}; it can be miniature, hub, '
+      "hub:OWNER/NAME or a folder of SuperGLUE's files"
     )
   inside = {_plain(p.name): p for p in folder.iterdir() if p.is_dir()}
   if task not in inside:
@@ -131,18 +133,18 @@ def _file(folder: pathlib.Path, task: str, split: str) -> pathlib.Path:
       f'{folder} has no folder for {task}{nearest(task, inside)}; it has '
       f'{there or "no folders"}'
     )
-  files = {
+  found = {
     p.stem.lower(): p
     for p in sorted(inside[task].iterdir())
     if p.suffix.lower() == '.jsonl'
   }
   stems = _STEMS[split]
   if task in _DIAGNOSTICS and split == 'test':
-    stems = (*stems, *(s for s in files if _plain(s) == task))
+    stems = (*stems, *(s for s in found if _plain(s) == task))
   for stem in stems:
-    if stem in files:
-      return files[stem]
-  there = ', '.join(p.name for p in files.values())
+    if stem in found:
+      return found[stem]
+  there = ', '.join(p.name for p in found.values())
   raise UserError(
     f'{inside[task]} has no {split} split ({stems[0]}.jsonl); it has '
     f'{there or "no .jsonl files"}'
@@ -152,9 +154,3 @@ def _file(folder: pathlib.Path, task: str, split: str) -> pathlib.Path:
 def _plain(name: str) -> str:
   """'AX-b' -> 'axb'."""
   return name.lower().replace('-', '').replace('_', '')
-
-
-def _beside(path: pathlib.Path) -> str:
-  if not path.parent.is_dir():
-    return ''
-  return nearest(path, [str(p) for p in path.parent.iterdir() if p.is_dir()])

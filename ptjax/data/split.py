@@ -119,14 +119,27 @@ def short(task: Task) -> str:
   return task.name.rpartition('/')[-1]
 
 
+def _check_labels(task: Task, tokenizer: Tokenizer) -> None:
+  """A label that does not come back from its ids could never be answered."""
+  for word in task.labels:
+    back = tokenizer.decode(tokenizer.encode(word))
+    if back != word:
+      raise UserError(
+        f"{task.name}: the label {word!r} is not in this tokenizer's pieces: "
+        f'it comes back as {back!r}; choose another word for it'
+      )
+
+
 def load(
   config: Any, task: Task, names: Sequence[str], tokenizer: Tokenizer
 ) -> dict[str, Split]:
   """The named splits of a task, in the shapes of `config`.
 
   Raises:
-    UserError: a split is missing or empty, or a label does not fit.
+    UserError: a split is missing or empty, or a label does not fit or cannot
+      be said.
   """
+  _check_labels(task, tokenizer)
   found = {}
   for name in names:
     rows = source.rows(config, task.name, name)
@@ -134,13 +147,13 @@ def load(
       units = task.units(rows)
       rows = source.few_shot(units, config.shots, seed=config.seed)
     examples = task.examples(rows, name)
-    encoded, lost = batch.encode(
+    encoded, cut = batch.encode(
       examples,
       tokenizer,
       input_length=config.input_length,
       target_length=config.target_length,
     )
-    found[name] = examples, encoded, lost.cut
+    found[name] = examples, encoded, cut
   all_ = [row for _, encoded, _ in found.values() for row in encoded]
   buckets = tuple(config.buckets) or batch.choose_buckets(
     [len(row.inputs) for row in all_], max_length=config.input_length

@@ -9,12 +9,17 @@ import gzip
 import io
 import json
 import pathlib
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from ptjax.config import UserError, nearest
+from ptjax import files
+from ptjax.config import UserError
 
 Row = dict[str, Any]
+_WRAPPERS = ('data', 'rows', 'examples')
+# ValueError: also a number of more digits than Python reads.
+_NO_JSON = (ValueError, RecursionError)
 
 
 def read(path: pathlib.Path) -> list[Row]:
@@ -32,7 +37,7 @@ def read(path: pathlib.Path) -> list[Row]:
     '.parquet': _parquet,
   }
   if not path.is_file():
-    raise UserError(f'there is no file {str(path)!r}{_beside(path)}')
+    raise UserError(f'there is no file {str(path)!r}{files.near(path)}')
   ending = path.with_suffix('') if path.suffix == '.gz' else path
   reader = readers.get(ending.suffix.lower())
   if reader is None:
@@ -55,7 +60,7 @@ def jsonl(path: pathlib.Path) -> Iterator[Row]:
       where = f'{path}, line {number}'
       try:
         row = json.loads(line)
-      except json.JSONDecodeError as error:
+      except _NO_JSON as error:
         raise UserError(f'{where} is no JSON: {error}') from None
       yield _object(row, where)
 
@@ -65,15 +70,15 @@ def _json(path: pathlib.Path) -> Iterator[Row]:
     text = ''.join(_lines(file, path))
   try:
     found = json.loads(text)
-  except json.JSONDecodeError as error:
+  except _NO_JSON as error:
     # Many a .json is JSON lines; those say better what is wrong with them.
-    if error.msg == 'Extra data':
+    if str(error).startswith('Extra data'):
       yield from jsonl(path)
       return
     raise UserError(f'{path} is no JSON: {error}') from None
   if isinstance(found, dict):
-    lists = [v for v in found.values() if isinstance(v, list)]
-    # {"data": [row, …]}, as several data sets have it.
+    # {"data": [row, …]}, as several data sets have it; else one row.
+    lists = [found[k] for k in _WRAPPERS if isinstance(found.get(k), list)]
     found = lists[0] if len(lists) == 1 else [found]
   if not isinstance(found, list):
     raise UserError(f'{path} holds no list of objects')
@@ -101,8 +106,10 @@ def _separated(path: pathlib.Path, **form: Any) -> Iterator[Row]:
       if double:
         raise UserError(f'{path} has the column {double.pop()!r} twice')
       for row in reader:
-        if not row:
-          continue
+        if not row:  # an empty line, which may be one empty value
+          if len(header) > 1:
+            continue
+          row = ['']
         if len(row) != len(header):
           raise UserError(
             f'{path}, line {reader.line_num} has {len(row)} columns; the '
@@ -138,7 +145,7 @@ def _lines(file: io.TextIOBase, path: pathlib.Path) -> Iterator[str]:
     yield from file
   except UnicodeDecodeError as error:
     raise UserError(f'{path} is not UTF-8: {error}') from None
-  except (gzip.BadGzipFile, EOFError) as error:
+  except (gzip.BadGzipFile, zlib.error, EOFError) as error:
     raise UserError(f'{path} is no whole gzip file: {error}') from None
 
 
@@ -146,9 +153,3 @@ def _object(row: Any, where: str) -> Row:
   if not isinstance(row, dict):
     raise UserError(f'{where} is {json.dumps(row)[:40]}, not an object')
   return row
-
-
-def _beside(path: pathlib.Path) -> str:
-  if not path.parent.is_dir():
-    return ''
-  return nearest(path, [str(p) for p in path.parent.iterdir() if p.is_file()])

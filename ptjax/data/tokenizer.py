@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import struct
+import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
@@ -36,6 +37,10 @@ class Backend(Protocol):
   def id_of(self, piece: str) -> int | None: ...
 
   def piece(self, number: int) -> str | None: ...
+
+  def unsay(self, ids: Sequence[int]) -> None:
+    """From now on no text gives these ids."""
+    ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +153,7 @@ def load(name: str | os.PathLike) -> Tokenizer:
     backend = kinds[files[0]](folder)
     eos_id = _end(backend, folder)
     pad_id = _padding(backend, folder, eos_id)
+    backend.unsay([eos_id, pad_id, *_unknown(backend, folder)])
   except UserError:
     raise
   except Exception as error:  # tokenizers raises bare Exception, too
@@ -192,15 +198,13 @@ class _Ready:
   def __init__(self, folder: pathlib.Path):
     import tokenizers
 
-    self._own = tokenizers.Tokenizer.from_file(str(folder / _READY))
-    # Many files were saved with somebody's lengths.
-    self._own.no_truncation()
-    self._own.no_padding()
+    self._text = (folder / _READY).read_text(encoding='utf-8')
+    self._own = tokenizers.Tokenizer.from_str(self._text)
     self.size = 1 + max(self._own.get_vocab(with_added_tokens=True).values())
     self._bytes = isinstance(self._own.decoder, tokenizers.decoders.ByteLevel)
 
   def encode(self, texts: list[str]) -> list[list[int]]:
-    found = self._own.encode_batch_fast(texts, add_special_tokens=False)
+    found = self._reader.encode_batch_fast(texts, add_special_tokens=False)
     return [one.ids for one in found]
 
   def decode(self, ids: list[int]) -> str:
@@ -216,6 +220,40 @@ class _Ready:
     # Its bytes are written as other letters: 'Ġ' for a space.
     read = self._own.decode([number], skip_special_tokens=False)
     return written if '\ufffd' in read else read.replace(' ', '▁')
+
+  def unsay(self, ids: Sequence[int]) -> None:
+    import tokenizers
+
+    pieces = [self._own.id_to_token(i) for i in ids]
+    # A reader of its own: what is written and looked up keeps its names.
+    text = _renamed(self._text, pieces)
+    self._reader = tokenizers.Tokenizer.from_str(text)
+    # Many files were saved with somebody's lengths.
+    self._reader.no_truncation()
+    self._reader.no_padding()
+
+
+def _renamed(text: str, pieces: Iterable[str]) -> str:
+  """A tokenizer.json with other names for pieces, which no text has.
+
+  SentencePiece, by which T5 was trained, reads '</s>' in a text as letters;
+  `tokenizers` would end the text there.
+  """
+  content = json.loads(text)
+  # A new name each time, for a known one could be said.
+  names = {piece: f'{uuid.uuid4().hex}{piece}' for piece in pieces}
+  for token in content.get('added_tokens') or ():
+    token['content'] = names.get(token['content'], token['content'])
+  model = content['model']
+  vocab = model['vocab']
+  if isinstance(vocab, dict):
+    model['vocab'] = {names.get(piece, piece): i for piece, i in vocab.items()}
+  else:
+    model['vocab'] = [[names.get(piece, piece), x] for piece, x in vocab]
+  if 'unk_token' in model:
+    model['unk_token'] = names.get(model['unk_token'], model['unk_token'])
+  content['post_processor'] = None
+  return json.dumps(content)
 
 
 class _Pieces:
@@ -248,6 +286,9 @@ class _Pieces:
 
   def piece(self, number: int) -> str | None:
     return self._own.id_to_piece(number)
+
+  def unsay(self, ids: Sequence[int]) -> None:
+    del ids  # control pieces, which SentencePiece lets no text say
 
 
 def _sentinel(number: int) -> bytes:
@@ -283,6 +324,13 @@ def _padding(backend: Backend, folder: pathlib.Path, eos_id: int) -> int:
   if said is None and backend.id_of('<pad>') is None:
     return eos_id
   return _special(backend, folder, 'pad_token', '<pad>')
+
+
+def _unknown(backend: Backend, folder: pathlib.Path) -> list[int]:
+  """The piece for what no other piece has, where there is one."""
+  said = _setting(folder, 'unk_token', '<unk>')
+  found = backend.id_of(said['content'] if isinstance(said, dict) else said)
+  return [] if found is None else [found]
 
 
 def _special(

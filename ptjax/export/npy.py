@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ptjax import files
 from ptjax.config import UserError
 
 # The array as .npy without the suffix, under a folder for each step.
@@ -36,14 +37,9 @@ def write(path: str | os.PathLike, prompt_PxD: Any) -> pathlib.Path:
   path = pathlib.Path(path)
   array = np.asarray(prompt_PxD, np.float32)
   _check(array, path, width=0)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  aside = path.with_name(f'.{path.name}.part')
-  try:
-    with open(aside, 'wb') as file:  # np.save would add a suffix to a name
-      np.save(file, array, allow_pickle=False)
-    os.replace(aside, path)
-  finally:
-    aside.unlink(missing_ok=True)
+  with files.replaced(path) as aside, open(aside, 'wb') as file:
+    # np.save would add a suffix to a name.
+    np.save(file, array, allow_pickle=False)
   return path
 
 

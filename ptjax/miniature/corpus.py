@@ -166,18 +166,9 @@ class Prose:
   def consequence(self) -> Document:
     """Two endings or two reasons, and which one it was."""
     rng = self.rng
-    event = lexicon.draw_event(rng, self.split)
-    wrong = rng.randrange(len(lexicon.CAUSES) - 1)
-    wrong += wrong >= event.pair
-    other = lexicon.Event(event.person, event.day, wrong)
-    she = world.pronoun(event.person).capitalize()
-    name = event.who
-    if rng.random() < 0.5:
-      told, asks = event.cause(name), rng.choice(EFFECT)
-      choices = [event.effect(she), other.effect(she)]
-    else:
-      told, asks = event.effect(name), rng.choice(CAUSE)
-      choices = [event.cause(she), other.cause(she)]
+    drawn = lexicon.draw_choice(rng, self.split)
+    choices, told = (drawn.right, drawn.wrong), drawn.told
+    asks = rng.choice(EFFECT if drawn.asks == 'effect' else CAUSE)
     label = rng.randrange(2)
     first, second = rng.choice(ORDINALS)
     both = f'{first} {choices[label]}. {second} {choices[1 - label]}.'

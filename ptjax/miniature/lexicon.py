@@ -150,6 +150,34 @@ def draw_event(rng: random.Random, split: str) -> Event:
 
 
 @dataclasses.dataclass(frozen=True)
+class Choice:
+  """An event half told, and two ways to tell the other half.
+
+  Attributes:
+    asks: what is sought, 'effect' or 'cause'.
+    right, wrong: without a full stop, of 'She' or 'He'.
+  """
+
+  asks: str
+  told: str
+  right: str
+  wrong: str
+
+
+def draw_choice(rng: random.Random, split: str) -> Choice:
+  event = draw_event(rng, split)
+  wrong = rng.randrange(len(CAUSES) - 1)
+  wrong += wrong >= event.pair
+  other = Event(event.person, event.day, wrong)
+  she = world.pronoun(event.person).capitalize()
+  if rng.random() < 0.5:
+    told = event.cause(event.who)
+    return Choice('effect', told, event.effect(she), other.effect(she))
+  told = event.effect(event.who)
+  return Choice('cause', told, event.cause(she), other.cause(she))
+
+
+@dataclasses.dataclass(frozen=True)
 class Use:
   """A word used in one of its senses."""
 

@@ -6,7 +6,6 @@ has those) and no task.
 """
 
 import dataclasses
-import itertools
 import random
 import zlib
 
@@ -75,17 +74,17 @@ def draw(
   order = [relation] * main + list(others)
   rng.shuffle(order)
   facts: list[Fact] = []
-  for tries in itertools.count():
-    if len(facts) == len(order):
-      return tuple(facts)
+  tries = 0
+  while len(facts) < len(order):
     # A fact may have no fitting neighbour left: begin anew.
     if tries % 100 == 99:
       facts = []
+    tries += 1
     name = order[len(facts)]
     fact = _next_fact(rng, name, facts, shared)
     if not facts or neighbours_split(facts[-1], fact) == split:
       facts.append(fact)
-  raise AssertionError
+  return tuple(facts)
 
 
 def _next_fact(rng, name, facts, shared) -> Fact:

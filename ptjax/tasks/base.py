@@ -4,6 +4,7 @@ Owns the forms (Example, Task), the lookup of a task by its name, and the
 sentences for rows that do not fit. Knows neither ids and arrays nor models.
 """
 
+import abc
 import collections
 import dataclasses
 import importlib
@@ -18,6 +19,7 @@ SPLITS = ('train', 'dev', 'test')
 FAMILIES = ('superglue',)
 
 Row = Mapping[str, Any]
+KINDS = {str: 'text', int: 'a whole number', list: 'a list'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Example:
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class Task(abc.ABC):
   """How rows become examples and answers become scores.
 
   A kind of task says what one row is (`convert`) and what is measured
@@ -57,15 +59,15 @@ class Task:
   init_words: tuple[str, ...] = ()
   metric_names: tuple[str, ...] = ()
 
+  @abc.abstractmethod
   def convert(self, row: Row, number: int, *, split: str) -> Iterable[Example]:
     """The examples of one row; none if the split leaves it out."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def measure(
     self, predictions: Sequence[str], examples: Sequence[Example]
   ) -> dict[str, float]:
     """{metric: ×100}, over examples that all have labels."""
-    raise NotImplementedError
 
   def examples(self, rows: Sequence[Row], split: str) -> list[Example]:
     """All examples of a split.
@@ -157,14 +159,27 @@ class Task:
   def where(self, split: str, number: int) -> str:
     return f'{self.name}: row {number} of {split}'
 
-  def field(self, row: Row, key: str, *, where: str) -> Any:
-    """The value of a field that must be there."""
-    if key in row:
-      return row[key]
-    raise UserError(
-      f'{where} has no field {key!r}{nearest(key, row)}; '
-      f'it has {", ".join(map(str, row)) or "none"}'
-    )
+  def field(
+    self, row: Row, key: str, *, where: str, kind: type = object
+  ) -> Any:
+    """The value of a field that must be there and of a kind, one of KINDS."""
+    if not isinstance(row, Mapping):
+      raise UserError(f'{where} is {_shown(row)}, not an object')
+    if key not in row:
+      raise UserError(
+        f'{where} has no field {key!r}{nearest(key, row)}; '
+        f'it has {", ".join(map(str, row)) or "none"}'
+      )
+    if not isinstance(row[key], kind):
+      raise UserError(
+        f'{where} has {_shown(row[key])} in {key!r}, expected {KINDS[kind]}'
+      )
+    return row[key]
+
+
+def _shown(value: Any) -> str:
+  text = repr(value)
+  return text if len(text) <= 40 else f'{text[:40]}…'
 
 
 def label_index(value: Any, labels: Sequence[str], *, where: str) -> int | None:
@@ -174,16 +189,14 @@ def label_index(value: Any, labels: Sequence[str], *, where: str) -> int | None:
   """
   if value is None or value in (-1, '-1', ''):
     return None
-  if isinstance(value, (bool, int)) and 0 <= value < len(labels):
-    return int(value)
   words = [word.lower() for word in labels]
   text = str(value).strip()
-  if text.lower() in words:
-    return words.index(text.lower())
-  if text.isdecimal() and int(text) < len(labels):
-    return int(text)
+  # true is a word, and a number only to Python.
+  for names in (words, [str(i) for i in range(len(labels))]):
+    if text.lower() in names:
+      return names.index(text.lower())
   raise UserError(
-    f'{where} has the label {value!r}; it can be {", ".join(labels)} '
+    f'{where} has the label {_shown(value)}; it can be {", ".join(labels)} '
     f'or 0 to {len(labels) - 1}'
   )
 

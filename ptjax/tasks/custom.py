@@ -41,7 +41,7 @@ class Custom(Task):
     if split != 'test':
       self.field(row, self.target, where=where)
     value = row.get(self.target)
-    if _missing(value):
+    if self._missing(value):
       yield Example(inputs, '', self.labels, {'idx': idx, 'label': None})
       return
     if self.labels:
@@ -49,15 +49,26 @@ class Custom(Task):
       word = self.labels[label]
       yield Example(inputs, word, self.labels, {'idx': idx, 'label': label})
       return
-    answers = value if isinstance(value, (list, tuple)) else [value]
-    answers = tuple(map(_text, answers))
+    answers = _answers(value)
     if set(self.metric_names) & set(metrics.OF_NUMBERS):
       _number(answers[0], where)
     meta = {'idx': idx, 'label': answers[0], 'answers': answers}
     yield Example(inputs, answers[0], meta=meta)
 
+  def _missing(self, value: Any) -> bool:
+    """Whether there is no answer: nothing, or the -1 of test files.
+
+    Unless -1 is a label's value or word, or numbers are what is measured.
+    """
+    if value != value or not _answers(value):  # NaN is what a gap becomes
+      return True
+    if _text(value).strip().removesuffix('.0') != '-1':
+      return False
+    declared = '-1' in (*self.values, *self.labels)
+    return not declared and not set(self.metric_names) & set(metrics.OF_NUMBERS)
+
   def _label(self, value: Any, where: str) -> int:
-    text = _text(value)
+    text = _text(value).strip()
     # A file may hold the values or already the words; 1.0 is what a column
     # with gaps makes of 1.
     forms = [text, text.lower(), text.removesuffix('.0')]
@@ -166,9 +177,9 @@ def _parse(template: str) -> tuple[tuple[str, str | None], ...]:
 def _labels(labels: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
   """(values, words)."""
   if isinstance(labels, Mapping):
-    pairs = [(_text(v), str(w)) for v, w in labels.items()]
+    pairs = [(_text(v).strip(), str(w).strip()) for v, w in labels.items()]
   else:
-    texts = [_text(label) for label in labels]
+    texts = [_text(label).strip() for label in labels]
     with_value = [':' in text for text in texts]
     if any(with_value) and not all(with_value):
       raise UserError(
@@ -180,6 +191,7 @@ def _labels(labels: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
       pairs = [(v.strip(), w.strip()) for v, _, w in halves]
     else:
       pairs = [(str(i), text) for i, text in enumerate(texts)]
+      _refuse_ambiguous(pairs)
   values, words = zip(*pairs) if pairs else ((), ())
   for what, found in (('value', values), ('word', words)):
     double = next((f for f in found if found.count(f) > 1), None)
@@ -190,6 +202,21 @@ def _labels(labels: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
       f'custom.labels={words!r}: it takes two words or more, none empty'
     )
   return values, words
+
+
+def _refuse_ambiguous(pairs: Sequence[tuple[str, str]]) -> None:
+  """Refuses words that in a file would be read as another word's value."""
+  word_of = dict(pairs)
+  for value, word in pairs:
+    number = {'false': '0', 'true': '1'}.get(word.lower(), word)
+    number = number.removesuffix('.0')
+    if number in word_of and number != value:
+      way_out = ','.join(f'{w}:{w}' for _, w in pairs)
+      raise UserError(
+        f'custom.labels: {word!r} is a word, but as a value it would mean '
+        f'{word_of[number]!r}; write value:word, such as '
+        f'custom.labels=({way_out})'
+      )
 
 
 def _check_metrics(names: Sequence[str], words: Sequence[str]) -> None:
@@ -216,16 +243,17 @@ def _check_metrics(names: Sequence[str], words: Sequence[str]) -> None:
     raise UserError('custom.metrics: squad has an f1 of its own; drop one')
 
 
-def _missing(value: Any) -> bool:
-  # NaN is what a table makes of a gap.
-  gap = isinstance(value, float) and math.isnan(value)
-  return gap or value is None or value in ('', -1, '-1', [])
-
-
 def _text(value: Any) -> str:
   if isinstance(value, (list, tuple)):
     return ', '.join(map(_text, value))
   return '' if value is None else str(value)
+
+
+def _answers(value: Any) -> tuple[str, ...]:
+  """The texts of a field that holds one or a list; as predictions, stripped."""
+  values = value if isinstance(value, (list, tuple)) else [value]
+  texts = (_text(v).strip() for v in values)
+  return tuple(text for text in texts if text)
 
 
 def _float(text: str, default: float) -> float:

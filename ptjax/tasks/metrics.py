@@ -22,13 +22,10 @@ def accuracy(targets: Sequence, predictions: Sequence) -> float:
   return _mean(t == p for t, p in zip(targets, predictions))
 
 
-def f1(
-  targets: Sequence[int], predictions: Sequence[int], *, positive: int = 1
-) -> float:
-  """F1 of the positive label of two; no label counts as the wrong one."""
-  valid = (positive, 1 - positive)
-  flipped = [p if p in valid else 1 - t for t, p in zip(targets, predictions)]
-  return 100 * _f1_of(targets, flipped, positive)
+def f1(targets: Sequence[int], predictions: Sequence[int]) -> float:
+  """F1 of the second label of two; no label counts as the wrong one."""
+  flipped = [p if p in (0, 1) else 1 - t for t, p in zip(targets, predictions)]
+  return 100 * _f1_of(targets, flipped, 1)
 
 
 def macro_f1(

@@ -51,17 +51,20 @@ class MultiRC(Task):
   ) -> Iterator[dict[str, Any]]:
     """The row as the hub has it, one for each answer."""
     if 'paragraph' in row:
-      for key in ('question', 'answer', 'idx'):
+      for key in ('question', 'answer'):
         self.field(row, key, where=where)
+      idx = self.field(row, 'idx', where=where)
+      for key in ('paragraph', 'question', 'answer'):
+        self.field(idx, key, where=f'{where}, idx,', kind=int)
       yield {**row, 'label': row.get('label')}
       return
-    passage = self.field(row, 'passage', where=where)
-    text = self.field(passage, 'text', where=f'{where}, passage,')
-    questions = self.field(passage, 'questions', where=f'{where}, passage,')
+    passage, questions = self._passage(row, where)
+    text = self.field(passage, 'text', where=f'{where}, passage,', kind=str)
     for q, question in enumerate(questions):
       inside = f'{where}, question {q},'
       asked = self.field(question, 'question', where=inside)
-      for a, answer in enumerate(self.field(question, 'answers', where=inside)):
+      answers = self.field(question, 'answers', where=inside, kind=list)
+      for a, answer in enumerate(answers):
         yield {
           'paragraph': text,
           'question': asked,
@@ -73,6 +76,12 @@ class MultiRC(Task):
             'answer': answer.get('idx', a),
           },
         }
+
+  def _passage(self, row: Row, where: str) -> tuple[Row, list[Row]]:
+    """The original's passage and the questions in it."""
+    passage = self.field(row, 'passage', where=where)
+    where = f'{where}, passage,'
+    return passage, self.field(passage, 'questions', where=where, kind=list)
 
   def measure(
     self, predictions: Sequence[str], examples: Sequence[Example]
@@ -89,15 +98,16 @@ class MultiRC(Task):
     """One question with its answers, as FewGLUE counts."""
     out: list[Row] = []
     flat: dict[Any, list[Row]] = {}
-    for row in rows:
+    for number, row in enumerate(rows):
+      where = self.where('train', number)
       if 'paragraph' in row:
+        (row,) = self._answers(row, number, where)
         idx = row['idx']
         flat.setdefault((idx['paragraph'], idx['question']), []).append(row)
         continue
-      for question in row['passage']['questions']:
-        out.append(
-          {**row, 'passage': {**row['passage'], 'questions': [question]}}
-        )
+      passage, questions = self._passage(row, where)
+      for question in questions:
+        out.append({**row, 'passage': {**passage, 'questions': [question]}})
     return out + [_nested(group) for group in flat.values()]
 
 

@@ -55,32 +55,58 @@ class Record(Task):
     self, row: Row, number: int, where: str
   ) -> Iterator[dict[str, Any]]:
     if 'query' in row:
-      entities = self.field(row, 'entities', where=where)
+      idx = self.field(row, 'idx', where=where)
+      for key in ('passage', 'query'):
+        self.field(idx, key, where=f'{where}, idx,', kind=int)
+      answers = row.get('answers') or []
       yield {
         'query': row['query'],
-        'passage': self.field(row, 'passage', where=where),
-        'entities': _unique(entities),
-        'answers': _unique(row.get('answers') or ()),
-        'idx': dict(self.field(row, 'idx', where=where)),
+        'passage': self.field(row, 'passage', where=where, kind=str),
+        'entities': self._texts(row, 'entities', where),
+        'answers': self._texts({'answers': answers}, 'answers', where),
+        'idx': dict(idx),
       }
       return
     passage = self.field(row, 'passage', where=where)
-    text = self.field(passage, 'text', where=f'{where}, passage,')
-    spans = self.field(passage, 'entities', where=f'{where}, passage,')
-    # Both ends belong to a span.
-    entities = _unique(text[s['start'] : s['end'] + 1] for s in spans)
-    for q, query in enumerate(self.field(row, 'qas', where=where)):
-      answers = query.get('answers') or ()
+    inside = f'{where}, passage,'
+    text = self.field(passage, 'text', where=inside, kind=str)
+    spans = self.field(passage, 'entities', where=inside, kind=list)
+    entities = _unique(
+      self._span(text, span, f'{inside} entity {s},')
+      for s, span in enumerate(spans)
+    )
+    for q, query in enumerate(self.field(row, 'qas', where=where, kind=list)):
+      inside = f'{where}, query {q},'
+      asked = self.field(query, 'query', where=inside)
+      found = {'answers': query.get('answers') or []}
+      answers = self.field(found, 'answers', where=inside, kind=list)
       yield {
-        'query': self.field(query, 'query', where=f'{where}, query {q},'),
+        'query': asked,
         'passage': text,
         'entities': entities,
-        'answers': _unique(answer['text'] for answer in answers),
+        'answers': _unique(
+          self.field(answer, 'text', where=f'{inside} answer {a},', kind=str)
+          for a, answer in enumerate(answers)
+        ),
         'idx': {
           'passage': row.get('idx', number),
           'query': query.get('idx', q),
         },
       }
+
+  def _texts(self, row: Row, key: str, where: str) -> tuple[str, ...]:
+    found = self.field(row, key, where=where, kind=list)
+    texts = {f'{key}[{i}]': text for i, text in enumerate(found)}
+    return _unique(
+      self.field(texts, place, where=where, kind=str) for place in texts
+    )
+
+  def _span(self, text: str, span: Row, where: str) -> str:
+    """Both ends belong to a span."""
+    first, last = (
+      self.field(span, end, where=where, kind=int) for end in ('start', 'end')
+    )
+    return text[first : last + 1]
 
   def measure(
     self, predictions: Sequence[str], examples: Sequence[Example]
@@ -122,11 +148,15 @@ class Record(Task):
 
   def units(self, rows: Sequence[Row]) -> list[Row]:
     """One query of a passage, as FewGLUE counts."""
-    return [
-      {**row, 'qas': [query]} if 'qas' in row else row
-      for row in rows
-      for query in row.get('qas', (None,))
-    ]
+    out = []
+    for number, row in enumerate(rows):
+      if 'qas' not in row:
+        out.append(row)
+        continue
+      where = self.where('train', number)
+      for query in self.field(row, 'qas', where=where, kind=list):
+        out.append({**row, 'qas': [query]})
+    return out
 
 
 def _unique(texts) -> tuple[str, ...]:

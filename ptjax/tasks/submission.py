@@ -5,11 +5,11 @@ submitted: the task's first label stands for it, and is counted.
 """
 
 import json
-import os
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ptjax import files
 from ptjax.config import UserError
 from ptjax.tasks.base import Example, Task
 
@@ -56,13 +56,10 @@ def write(
       f'{len(predictions)} predictions for {len(examples)} examples'
     )
   lines, replaced = _lines(name, task, predictions, examples)
-  folder.mkdir(parents=True, exist_ok=True)
   path = folder / f'{FILES[name]}.jsonl'
-  aside = path.with_name(f'.{path.name}.part')
-  with open(aside, 'w', encoding='utf-8') as file:
-    for line in lines:
-      file.write(json.dumps(line, ensure_ascii=False) + '\n')
-  os.replace(aside, path)
+  with files.replaced(path) as aside:
+    text = ''.join(json.dumps(x, ensure_ascii=False) + '\n' for x in lines)
+    aside.write_text(text, encoding='utf-8')
   return path, replaced
 
 

@@ -48,13 +48,15 @@ class Wsc(Task):
   def convert(self, row: Row, number: int, *, split: str) -> Iterator[Example]:
     where = self.where(split, number)
     # The hub's rows are flat, the original's have the spans inside.
-    spans = row.get('target') or row
-    text = self.field(row, 'text', where=where)
+    text = self.field(row, 'text', where=where, kind=str)
+    spans, inside = row, where
+    if row.get('target'):
+      spans, inside = row['target'], f'{where}, target,'
     label = _label(row, where)
     if split == 'train' and label == 0:
       return
-    marked = mark(text, *self._span(spans, 'span2', where))
-    noun = mended(text, *self._span(spans, 'span1', where))
+    marked = mark(text, *self._span(spans, 'span2', inside))
+    noun = mended(text, *self._span(spans, 'span1', inside))
     yield Example(
       ('wsc: ' if self.prefix else '') + (marked or text),
       noun,
@@ -68,8 +70,8 @@ class Wsc(Task):
 
   def _span(self, spans: Row, which: str, where: str) -> tuple[str, int]:
     return tuple(
-      self.field(spans, f'{which}_{key}', where=where)
-      for key in ('text', 'index')
+      self.field(spans, f'{which}_{key}', where=where, kind=kind)
+      for key, kind in (('text', str), ('index', int))
     )
 
   def answers(

@@ -10,18 +10,10 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from ptjax.config import UserError
 from ptjax.weights import table, torch_bin
-
-_DTYPES = {
-  'F64': np.dtype(np.float64),
-  'F32': np.dtype(np.float32),
-  'F16': np.dtype(np.float16),
-  'BF16': np.dtype(ml_dtypes.bfloat16),
-}
 
 # In the order of preference.
 SINGLE = ('model.safetensors', 'pytorch_model.bin')
@@ -40,12 +32,9 @@ class Safetensors:
 
   def read(self, name: str, start: int, stop: int) -> np.ndarray:
     entry, shape = self._entries[name], self.shapes[name]
-    dtype = _DTYPES.get(entry['dtype'])
+    dtype = table.FLOATS.get(entry['dtype'])
     if dtype is None:
-      raise UserError(
-        f'{self.path}: {name} is of type {entry["dtype"]}; weights of type '
-        f'{", ".join(_DTYPES)} can be read.'
-      )
+      raise table.wrong_type(name, entry['dtype'], where=self.path)
     row = math.prod(shape[1:])
     first, last = entry['data_offsets']
     if last - first != math.prod(shape) * dtype.itemsize:
@@ -69,7 +58,7 @@ def _header(path: pathlib.Path) -> tuple[dict[str, Any], int]:
       entries = json.loads(file.read(length))
       entries.pop('__metadata__', None)
       ends = [_whole(entry) for entry in entries.values()]
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
       raise UserError(
         f'{path}: its header is not that of a safetensors file; fetch it again.'
       ) from None
@@ -83,10 +72,13 @@ def _header(path: pathlib.Path) -> tuple[dict[str, Any], int]:
 
 
 def _whole(entry: dict[str, Any]) -> int:
-  """Where an entry ends; ValueError or KeyError if something is missing."""
+  """Where an entry ends; one of a few errors if it is not as it should be."""
   first, last = entry['data_offsets']
-  if not 0 <= first <= last or entry['dtype'] is None or entry['shape'] is None:
+  sizes = (first, last, *entry['shape'])
+  if any(type(n) is not int or n < 0 for n in sizes) or first > last:
     raise ValueError(entry)
+  if not isinstance(entry['dtype'], str):
+    raise TypeError(entry)
   return last
 
 
@@ -119,7 +111,7 @@ def shards(index: pathlib.Path) -> dict[str, str]:
   try:
     files = json.loads(index.read_text())['weight_map']
     names = [pathlib.PurePath(file).name for file in files.values()]
-  except (ValueError, KeyError, TypeError, AttributeError):
+  except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
     raise UserError(f'{index}: not an index of weight files.') from None
   if names != list(files.values()):
     raise UserError(f'{index}: names a file outside of its folder.')
@@ -133,15 +125,16 @@ def _open_index(folder: pathlib.Path, index: str) -> Folder:
     raise UserError(
       f'{folder}: {index} names {", ".join(missing)}, not there; fetch again.'
     )
-  opened = {file: _open(folder / file) for file in set(files.values())}
+  opened = {file: _open(folder / file) for file in sorted(set(files.values()))}
   lost = sorted(n for n, file in files.items() if n not in opened[file].shapes)
   if lost:
     raise UserError(
       f'{folder}: {index} promises {lost[0]} (of {len(lost)}) in '
       f'{files[lost[0]]}, which does not hold it.'
     )
+  # What the index does not list is there, too, for the table to refuse.
   parts = {n: part for part in opened.values() for n in part.shapes}
-  return Folder(parts)
+  return Folder(parts | {n: opened[file] for n, file in files.items()})
 
 
 def _is_file(folder: pathlib.Path, name: str) -> bool:

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import ptjax
+from ptjax import files
 from ptjax.config import UserError
 from ptjax.weights import families, hf, hub, t5x, table
 
@@ -39,7 +40,7 @@ class Loaded:
   model: nn.Module
   params: dict[str, Any]
   config: Any  # of the family, such as T5Config
-  fingerprint: str  # of the values in the files, whatever their format
+  fingerprint: str  # of the weights in the files; see `fingerprint`
   folder: pathlib.Path
   name: str
 
@@ -60,7 +61,8 @@ def load(
     dtype: what the parameters are kept in and computed in.
     device_put: False leaves numpy arrays on the host.
     placement: gives a parameter's sharding by its path and shape; every device
-      then reads its own part of the files only.
+      then holds its own part only, read from the files for it. For the
+      fingerprint every process also reads all of the files once.
     **overrides: keys of config.json that win over the file, for checkpoints
       that do not say them, such as `relative_attention_max_distance`.
   """
@@ -105,20 +107,13 @@ def resolve(name: str) -> pathlib.Path:
   if path.exists():
     raise UserError(f'{name!r} is a file; a model is named by its folder.')
   if not re.fullmatch(r'[\w-][\w.-]*(/[\w.-]+)?', name):
-    raise UserError(f'There is no folder {name!r}.{_near_folders(path)}')
+    near = files.near(path, folders=True)
+    raise UserError(f'There is no folder {name!r}{near or "."}')
   if near := difflib.get_close_matches(name, _EMBEDDED, n=1):
     raise UserError(
       f'There is no model {name!r}; the embedded one is {near[0]!r}.'
     )
   return hub.fetch_model(name)
-
-
-def _near_folders(path: pathlib.Path) -> str:
-  if not path.parent.is_dir():
-    return ''
-  names = [p.name for p in path.parent.iterdir() if p.is_dir()]
-  near = difflib.get_close_matches(path.name, names, n=3)
-  return f' Near it: {", ".join(near)}.' if near else ''
 
 
 def _open(
@@ -142,8 +137,8 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
   if not path.is_file():
     return {}
   try:
-    values = json.loads(path.read_text())
-  except ValueError as error:
+    values = json.loads(path.read_text(encoding='utf-8-sig'))
+  except (ValueError, RecursionError) as error:
     raise UserError(f'{path}: not readable as JSON ({error}).') from None
   if not isinstance(values, dict):
     raise UserError(f'{path}: expected an object of settings.')
@@ -227,7 +222,11 @@ def _chunks(
 
 
 def fingerprint(source: table.Source, rows: Iterable[table.Tensor]) -> str:
-  """A hash of names, shapes and float32 values, blind to the file's format."""
+  """A hash of names, shapes and values as float32, read in small pieces.
+
+  Blind to the files' format and to a type that keeps the same values; also to
+  what config.json says beside the shapes, such as the number of heads.
+  """
   shapes = {name: row.shape for row in rows for name in row.names()}
 
   def digest(name: str) -> bytes:

@@ -6,7 +6,6 @@ tables of the model families, not who trained the parameters.
 
 import json
 import math
-import os
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,6 +14,7 @@ import jax
 import ml_dtypes
 import numpy as np
 
+from ptjax import files
 from ptjax.weights import families, table
 
 _DTYPES = {
@@ -32,7 +32,6 @@ def save(
 ) -> None:
   """Writes a model in Hugging Face's layout; no tokenizer."""
   folder = pathlib.Path(folder)
-  folder.mkdir(parents=True, exist_ok=True)
   family = families.of_config(config)
   rows = family.tensors(config)
   arrays = {row.path: _leaf(params, row.path) for row in rows}
@@ -43,7 +42,8 @@ def save(
       )
   _write_safetensors(folder / 'model.safetensors', rows, arrays, dtype)
   text = json.dumps(family.to_json(config, dtype=dtype), indent=2)
-  _replace(folder / 'config.json', [text.encode() + b'\n'])
+  with files.replaced(folder / 'config.json', sync=True) as aside:
+    aside.write_text(text + '\n')
 
 
 def _leaf(params: Mapping[str, Any], path: str) -> jax.Array:
@@ -82,15 +82,5 @@ def _write_safetensors(
         layer = row.to_theirs(layer)
         yield np.ascontiguousarray(layer.astype(numpy_dtype)).tobytes()
 
-  _replace(path, blocks())
-
-
-def _replace(path: pathlib.Path, blocks: Any) -> None:
-  """Whole or not at all: written beside, then renamed."""
-  beside = path.with_name(path.name + '.tmp')
-  with beside.open('wb') as file:
-    for block in blocks:
-      file.write(block)
-    file.flush()
-    os.fsync(file.fileno())
-  beside.replace(path)
+  with files.replaced(path, sync=True) as aside, aside.open('wb') as file:
+    file.writelines(blocks())

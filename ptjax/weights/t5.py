@@ -4,6 +4,7 @@ Owns the names and orientation of T5's tensors in Hugging Face files and the
 meaning of its config.json, both ways. Knows no file format.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,24 +63,37 @@ def config(values: Mapping[str, Any], *, tied: bool, where: str) -> t5.T5Config:
   """The network a config.json describes; `tied` is what the tensors say."""
   values = dict(values)
   sizes = settings.sizes(values, _SIZES, kind='T5', where=where)
-  decoder_layers = values.pop('num_decoder_layers', None)
+  if values.get('num_decoder_layers') is None:
+    values['num_decoder_layers'] = sizes['num_layers']
   activation, gated = _activation(values, where)
+  said = _Said(values, where)
+  # Fewer buckets, or a distance that the exact half of them covers, and the
+  # logarithm that spreads the other half is of nothing.
+  buckets = said.whole('relative_attention_num_buckets', 32, least=4)
+  if values.get('relative_attention_max_distance', 0) is None:
+    raise UserError(
+      f'{where}: nothing says the distance that goes with {buckets} buckets; '
+      'put it in config.json in this folder, such as '
+      '{"relative_attention_max_distance": 128}.'
+    )
+  distance = said.whole(
+    'relative_attention_max_distance', 128, least=buckets // 2 + 1
+  )
+  last = sizes['vocab_size'] - 1
   result = t5.T5Config(
     **sizes,
-    num_decoder_layers=decoder_layers or sizes['num_layers'],
+    num_decoder_layers=said.whole('num_decoder_layers', 1, least=1),
     activation=activation,
     gated=gated,
     tied=tied,
-    scale_logits=_scaled(values, tied),
-    relative_attention_num_buckets=values.pop(
-      'relative_attention_num_buckets', 32
-    ),
-    relative_attention_max_distance=values.pop(
-      'relative_attention_max_distance', 128
-    ),
-    layer_norm_epsilon=float(values.pop('layer_norm_epsilon', 1e-6)),
-    dropout_rate=float(values.pop('dropout_rate', 0.1)),
-    **_ids(values, where),
+    scale_logits=_scaled(said, tied),
+    relative_attention_num_buckets=buckets,
+    relative_attention_max_distance=distance,
+    layer_norm_epsilon=said.number('layer_norm_epsilon', 1e-6),
+    dropout_rate=said.number('dropout_rate', 0.1),
+    pad_id=said.id('pad_token_id', 0, last=last),
+    eos_id=said.id('eos_token_id', 1, last=last),
+    decoder_start_id=said.id('decoder_start_token_id', 0, last=last),
   )
   settings.refuse_unknown(
     values, ignored=_IGNORED, defaults=_DEFAULTS, kind='T5', where=where
@@ -87,9 +101,53 @@ def config(values: Mapping[str, Any], *, tied: bool, where: str) -> t5.T5Config:
   return result
 
 
+def _whole(value: Any, least: int) -> bool:
+  return type(value) is int and value >= least
+
+
+@dataclasses.dataclass(frozen=True)
+class _Said:
+  """Takes what a config.json says, each key once and in its own type."""
+
+  values: dict[str, Any]
+  where: str
+
+  def whole(self, key: str, usual: int, *, least: int) -> int:
+    value = self.values.pop(key, usual)
+    self._check(
+      _whole(value, least), key, value, f'a whole number from {least}'
+    )
+    return value
+
+  def id(self, key: str, usual: int, *, last: int) -> int:
+    value = self.values.pop(key, None)
+    value = usual if value is None else value
+    fits = _whole(value, 0) and value <= last
+    self._check(fits, key, value, f'an id from 0 to {last}')
+    return value
+
+  def number(self, key: str, usual: float) -> float:
+    value = self.values.pop(key, usual)
+    fits = type(value) in (int, float) and 0 <= value < 1
+    self._check(fits, key, value, 'a number from 0 and below 1')
+    return float(value)
+
+  def flag(self, key: str) -> bool | None:
+    """None where it is not said."""
+    value = self.values.pop(key, None)
+    self._check(
+      value is None or type(value) is bool, key, value, 'true or false'
+    )
+    return value
+
+  def _check(self, fits: bool, key: str, value: Any, what: str) -> None:
+    if not fits:
+      raise UserError(f'{self.where}: {key} is {value!r}, expected {what}.')
+
+
 def _activation(values: dict[str, Any], where: str) -> tuple[str, bool]:
   name = values.pop('feed_forward_proj', 'relu')
-  if name not in _ACTIVATIONS:
+  if not isinstance(name, str) or name not in _ACTIVATIONS:
     raise UserError(
       f'{where}: feed_forward_proj is {name!r}; known are '
       f'{", ".join(_ACTIVATIONS)}.'
@@ -106,30 +164,16 @@ def _activation(values: dict[str, Any], where: str) -> tuple[str, bool]:
   return activation, gated
 
 
-def _scaled(values: dict[str, Any], tied: bool) -> bool:
+def _scaled(said: _Said, tied: bool) -> bool:
   """Whether the head's input is scaled, as T5 1.0 does.
 
   transformers 4 scaled where tie_word_embeddings was not false. transformers 5
   ties and writes true for every T5, so there only its own flag counts, and an
   untied head next to a `true` is one of those that never was scaled.
   """
-  flag = values.pop('tie_word_embeddings', True)
-  scaled = values.pop('scale_decoder_outputs', None)
-  if scaled is not None:
-    return bool(scaled)
-  return bool(flag) and tied
-
-
-def _ids(values: dict[str, Any], where: str) -> dict[str, int]:
-  keys = {
-    'pad_id': ('pad_token_id', 0),
-    'eos_id': ('eos_token_id', 1),
-    'decoder_start_id': ('decoder_start_token_id', 0),
-  }
-  return {
-    own: settings.one_id(values, key, default, where=where)
-    for own, (key, default) in keys.items()
-  }
+  flag = said.flag('tie_word_embeddings')
+  scaled = said.flag('scale_decoder_outputs')
+  return tied and flag is not False if scaled is None else scaled
 
 
 def to_json(config: t5.T5Config, *, dtype: str) -> dict[str, Any]:

@@ -7,13 +7,21 @@ the shapes, and what shapes do not say is left to config.json.
 
 import pathlib
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from ptjax.config import UserError
+from ptjax.weights import table
 
 _INDEX = 'checkpoint'
+
+_ATTENTIONS = (
+  ('encoder', 'attention', '0.SelfAttention'),
+  ('decoder', 'self_attention', '0.SelfAttention'),
+  ('decoder', 'encoder_decoder_attention', '1.EncDecAttention'),
+)
 
 # T5X name (full match) to canonical name; all but vectors and the embedding
 # are transposes.
@@ -24,18 +32,6 @@ _NAMES = (
   (
     r'(encoder|decoder)/relpos_bias/rel_embedding',
     r'\1.block.0.layer.0.SelfAttention.relative_attention_bias.weight',
-  ),
-  (
-    r'encoder/layers_(\d+)/attention/(q|k|v|o)\w+/kernel',
-    r'encoder.block.\1.layer.0.SelfAttention.\2.weight',
-  ),
-  (
-    r'decoder/layers_(\d+)/self_attention/(q|k|v|o)\w+/kernel',
-    r'decoder.block.\1.layer.0.SelfAttention.\2.weight',
-  ),
-  (
-    r'decoder/layers_(\d+)/encoder_decoder_attention/(q|k|v|o)\w+/kernel',
-    r'decoder.block.\1.layer.1.EncDecAttention.\2.weight',
   ),
   (
     r'encoder/layers_(\d+)/mlp/(wi|wi_0|wi_1|wo)/kernel',
@@ -65,6 +61,14 @@ _NAMES = (
     r'decoder/layers_(\d+)/pre_mlp_layer_norm/scale',
     r'decoder.block.\1.layer.2.layer_norm.weight',
   ),
+  *(
+    (
+      rf'{side}/layers_(\d+)/{own}/{name}/kernel',
+      rf'{side}.block.\1.layer.{theirs}.{name[0]}.weight',
+    )
+    for side, own, theirs in _ATTENTIONS
+    for name in ('query', 'key', 'value', 'out')
+  ),
 )
 
 
@@ -80,10 +84,17 @@ class Checkpoint:
     self.folder = folder
     self._leaves: dict[str, Any] = {}
     self.shapes: dict[str, tuple[int, ...]] = {}
-    for name, leaf in _flatten(_target(folder)).items():
+    names: dict[str, str] = {}
+    for name, leaf in _flatten(_target(folder)):
       if not isinstance(leaf, np.ndarray):
         leaf = _open_zarr(folder, name, leaf)
       canonical = _canonical(name)
+      if canonical in names:
+        raise UserError(
+          f'{folder}: the arrays {names[canonical]} and {name} are both '
+          f'{canonical}.'
+        )
+      names[canonical] = name
       shape = tuple(leaf.shape)
       self._leaves[canonical] = leaf
       turned = _turned(canonical, shape)
@@ -91,9 +102,17 @@ class Checkpoint:
 
   def read(self, name: str, start: int, stop: int) -> np.ndarray:
     leaf = self._leaves[name]
-    if _turned(name, tuple(leaf.shape)):
-      return _value(leaf[:, start:stop]).T
-    return _value(leaf[start:stop])
+    turned = _turned(name, tuple(leaf.shape))
+    try:
+      part = _value(leaf[:, start:stop] if turned else leaf[start:stop])
+    except ValueError as error:  # TensorStore's for what is lost or damaged
+      raise UserError(
+        f'{self.folder}: {name} cannot be read ({_first(error)}); fetch the '
+        'checkpoint again.'
+      ) from None
+    if part.dtype not in table.FLOATS.values():
+      raise table.wrong_type(name, part.dtype, where=self.folder)
+    return part.T if turned else part
 
 
 def _canonical(name: str) -> str:
@@ -129,14 +148,13 @@ def _target(folder: pathlib.Path) -> dict[str, Any]:
   return target
 
 
-def _flatten(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:
-  """Leaves by slash-name; a TensorStore spec is a leaf."""
+def _flatten(tree: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
+  """Leaves and their slash-names; a TensorStore spec is a leaf."""
   if not isinstance(tree, dict) or 'driver' in tree:
-    return {prefix: tree}
-  leaves = {}
+    yield prefix, tree
+    return
   for key, value in tree.items():
-    leaves |= _flatten(value, f'{prefix}/{key}' if prefix else str(key))
-  return leaves
+    yield from _flatten(value, f'{prefix}/{key}' if prefix else str(key))
 
 
 def _open_zarr(folder: pathlib.Path, name: str, spec: Any) -> Any:
@@ -146,15 +164,20 @@ def _open_zarr(folder: pathlib.Path, name: str, spec: Any) -> Any:
   path = folder / f'target.{name.replace("/", ".")}'
   if not isinstance(spec, dict) or not (path / '.zarray').is_file():
     raise UserError(f'{folder}: the checkpoint names {path.name}, not there.')
-  kvstore = {'driver': 'file', 'path': str(path.absolute())}
+  spec = {
+    'driver': 'zarr',
+    'kvstore': {'driver': 'file', 'path': str(path.absolute())},
+    # To zarr a chunk that is not there is zeros; to a model it is a loss.
+    'fill_missing_data_reads': False,
+  }
   try:
-    store = tensorstore.open(
-      {'driver': 'zarr', 'kvstore': kvstore}, open=True, read=True
-    )
-    return store.result()
+    return tensorstore.open(spec, open=True, read=True).result()
   except ValueError as error:
-    first = str(error).splitlines()[0]
-    raise UserError(f'{path}: not a zarr array ({first}).') from None
+    raise UserError(f'{path}: not a zarr array ({_first(error)}).') from None
+
+
+def _first(error: Exception) -> str:
+  return str(error).splitlines()[0]
 
 
 def sizes(source: Checkpoint, *, where: str) -> dict[str, Any]:
@@ -163,12 +186,23 @@ def sizes(source: Checkpoint, *, where: str) -> dict[str, Any]:
   bias = 'encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight'
   query = 'encoder.block.0.layer.0.SelfAttention.q.weight'
   out = 'encoder.block.0.layer.1.DenseReluDense.wo.weight'
-  missing = [n for n in ('shared.weight', bias, query, out) if n not in shapes]
+  axes = {
+    'shared.weight': '[pieces, width]',
+    bias: '[buckets, heads]',
+    query: '[heads times size, width]',
+    out: '[width, mlp]',
+  }
+  missing = [name for name in axes if name not in shapes]
   if missing:
     raise UserError(
       f'{where}: a T5X checkpoint, but not of a T5 that can be read here: no '
       f'{", ".join(missing)} (scanned layers are not read).'
     )
+  for name, wanted in axes.items():
+    if len(shapes[name]) != 2 or 0 in shapes[name]:
+      raise UserError(
+        f'{where}: {name} is {list(shapes[name])}, expected {wanted}.'
+      )
   buckets, heads = shapes[bias]
   tied = 'lm_head.weight' not in shapes
   gated = out.replace('wo', 'wi_0') in shapes
@@ -181,6 +215,8 @@ def sizes(source: Checkpoint, *, where: str) -> dict[str, Any]:
     'num_layers': _count(shapes, 'encoder'),
     'num_decoder_layers': _count(shapes, 'decoder'),
     'relative_attention_num_buckets': buckets,
+    # T5's own pair; to other buckets belongs a distance that no shape says.
+    'relative_attention_max_distance': 128 if buckets == 32 else None,
     'feed_forward_proj': 'gated-gelu' if gated else 'relu',
     'tie_word_embeddings': tied,
   }

@@ -6,11 +6,21 @@ Owns the shape of a table row, the interface of a file that is read, and the
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
+import ml_dtypes
 import numpy as np
 
 from ptjax.config import UserError
+
+# What weights may be kept in, by safetensors' names. Whole numbers would be
+# those of a quantised model, which mean something else.
+FLOATS = {
+  'F64': np.dtype(np.float64),
+  'F32': np.dtype(np.float32),
+  'F16': np.dtype(np.float16),
+  'BF16': np.dtype(ml_dtypes.bfloat16),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +78,7 @@ class View:
 def same(source: Source, one: str, other: str) -> bool:
   """Whether two tensors of a file have the same values."""
   shape = source.shapes[one]
-  if shape != source.shapes[other]:
+  if not shape or shape != source.shapes[other]:
     return False
   step = max(1, (1 << 22) // max(1, int(np.prod(shape[1:]))))
   for start in range(0, shape[0], step):
@@ -77,6 +87,14 @@ def same(source: Source, one: str, other: str) -> bool:
     if not np.array_equal(*rows):
       return False
   return True
+
+
+def wrong_type(name: str, kind: Any, *, where: str) -> UserError:
+  """For a tensor whose type is none of FLOATS."""
+  return UserError(
+    f'{where}: {name} is of type {kind}; weights of type '
+    f'{", ".join(FLOATS)} can be read.'
+  )
 
 
 def check(tensors: Iterable[Tensor], source: Source, *, where: str) -> None:

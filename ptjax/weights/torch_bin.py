@@ -10,6 +10,7 @@ import io
 import math
 import pathlib
 import pickle
+import pickletools
 import zipfile
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import ml_dtypes
 import numpy as np
 
 from ptjax.config import UserError
+from ptjax.weights import table
 
 _STORAGES = {
   'DoubleStorage': np.float64,
@@ -30,6 +32,7 @@ _STORAGES = {
   'ByteStorage': np.uint8,
   'BoolStorage': np.bool_,
 }
+_PROGRAM = 1 << 24  # bytes of the list of tensors; T5-XXL's is below 1 << 20
 
 
 # Named tuples: a program has no way to change one after it was checked.
@@ -60,6 +63,9 @@ class TorchBin:
 
   def read(self, name: str, start: int, stop: int) -> np.ndarray:
     tensor = self._tensors[name]
+    dtype = tensor.storage.dtype
+    if dtype not in table.FLOATS.values():
+      raise table.wrong_type(name, dtype, where=self.path)
     shape, strides = tensor.shape, tensor.strides
     first = tensor.offset
     if shape:
@@ -69,7 +75,6 @@ class TorchBin:
     # a transposed view, and exactly the rows where it is not.
     span = 1 + sum((n - 1) * step for n, step in zip(shape, strides))
     span = 0 if 0 in shape else span
-    dtype = tensor.storage.dtype
     offset = tensor.storage.offset + first * dtype.itemsize
     values = np.fromfile(self.path, dtype, count=span, offset=offset)
     if values.size != span:
@@ -87,16 +92,17 @@ def _describe(path: pathlib.Path) -> dict[str, _Tensor]:
         raise UserError(f'{path}: a zip file, but not one that torch wrote.')
       root = found[0].removesuffix('data.pkl')
       order = members.get(root + 'byteorder')
-      if order and archive.read(order) != b'little':
+      if order and _small(archive, order, path) != b'little':
         raise UserError(f'{path}: written on a big-endian machine.')
-      program = archive.read(found[0])
-  except zipfile.BadZipFile:
+      program = _small(archive, members[found[0]], path)
+  except (zipfile.BadZipFile, RuntimeError):  # the second: unknown to zipfile
     raise UserError(
       f'{path}: not in the zip format of torch 1.6 and later, or cut short; '
       'fetch it again, or save it anew with a current torch.'
     ) from None
   reader = _Unpickler(program, path, root, members)
   try:
+    _check_places(program)
     content = reader.load()
   except UserError:
     raise
@@ -108,9 +114,39 @@ def _describe(path: pathlib.Path) -> dict[str, _Tensor]:
   if not isinstance(content, dict):
     raise UserError(f'{path}: holds a {type(content).__name__}, not weights.')
   for name, value in content.items():
-    if not isinstance(name, str) or not isinstance(value, _Tensor):
+    if not isinstance(name, str):
+      kind = type(name).__name__
+      raise UserError(f'{path}: has a name of type {kind}; not a state dict.')
+    if not isinstance(value, _Tensor):
       raise UserError(f'{path}: {name!r} is no tensor; not a state dict.')
   return content
+
+
+def _small(
+  archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: pathlib.Path
+) -> bytes:
+  """A member's bytes; a small file does not unfold into a large one."""
+  if not _as_it_is(info) or info.file_size > _PROGRAM:
+    raise UserError(
+      f'{path}: {info.filename} is compressed, encrypted or larger than any '
+      'that torch writes; save it anew with a current torch.'
+    )
+  return archive.read(info)
+
+
+def _as_it_is(info: zipfile.ZipInfo) -> bool:
+  """Whether a member lies in the file neither compressed nor encrypted."""
+  return info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1
+
+
+def _check_places(program: bytes) -> None:
+  """What is kept for later has a number, and room is made for all below it."""
+  for operation, argument, _ in pickletools.genops(program):
+    if operation.name in _PUTS and argument > len(program):
+      raise ValueError(f'a place numbered {argument}')
+
+
+_PUTS = ('PUT', 'BINPUT', 'LONG_BINPUT')
 
 
 class _Unpickler(pickle.Unpickler):
@@ -144,13 +180,17 @@ class _Unpickler(pickle.Unpickler):
     )
 
   def persistent_load(self, pid: Any) -> _Storage:
-    kind, type_name, key, _, size = pid
+    *words, _, size = pid
+    # Before anything is spelt out: a short program makes a long tuple.
+    if len(words) != 3 or not all(isinstance(word, str) for word in words):
+      raise ValueError('a persistent id that is not of words')
+    kind, type_name, key = words
     if kind != 'storage' or type_name not in _STORAGES:
       raise ValueError(f'unknown persistent id {kind!r}')
     dtype = np.dtype(_STORAGES[type_name])
     info = self._members[f'{self._root}data/{key}']
-    if info.compress_type != zipfile.ZIP_STORED:
-      raise ValueError('compressed storages')
+    if not _as_it_is(info):
+      raise ValueError(f'storage {key} is compressed or encrypted')
     if not isinstance(size, int) or size * dtype.itemsize > info.file_size:
       raise ValueError(f'storage {key} is shorter than it says')
     return _Storage(dtype, _data_offset(self._path, info), size)

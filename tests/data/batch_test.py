@@ -32,7 +32,7 @@ def ids(*found: int) -> np.ndarray:
 
 
 def test_encode_ends_everything_with_eos():
-  (row,), lost = batch.encode(
+  (row,), cut = batch.encode(
     [example('a bb ccc', 'yes', CHOICES)], Words(), input_length=9
   )
   assert row.inputs.tolist() == [11, 12, 13, 1]
@@ -43,14 +43,14 @@ def test_encode_ends_everything_with_eos():
     [13, 1],
   ]
   assert row.inputs.dtype == row.targets.dtype == np.int32
-  assert lost == batch.Truncation(cut=0, longest=4)
+  assert cut == 0
 
 
 def test_inputs_are_cut_before_eos_and_counted():
   examples = [example('a bb ccc'), example('a bb'), example('a bb ccc dddd')]
-  rows, lost = batch.encode(examples, Words(), input_length=3)
+  rows, cut = batch.encode(examples, Words(), input_length=3)
   assert [r.inputs.tolist() for r in rows] == [[11, 12, 1]] * 3
-  assert lost == batch.Truncation(cut=2, longest=5)
+  assert cut == 2
 
 
 def test_an_unknown_answer_has_no_eos():
@@ -69,6 +69,22 @@ def test_an_answer_that_does_not_fit_is_refused(found):
   with pytest.raises(UserError, match="'not at all', which needs 4 pieces"):
     batch.encode([found], Words(), input_length=9, target_length=3)
   batch.encode([found], Words(), input_length=9, target_length=4)
+
+
+@pytest.mark.parametrize(
+  'found',
+  [
+    example('a \ud83d b'),
+    example('a', '\udc00'),
+    example('a', 'yes', ('no', '\ud83d')),
+  ],
+  ids=['input', 'target', 'choice'],
+)
+def test_half_of_a_surrogate_pair_is_refused(found):
+  """JSON can say it, no tokenizer can read it."""
+  rows = [example('fine'), found]
+  with pytest.raises(UserError, match=r'\\ud.* holds half of a surrogate pair'):
+    batch.encode(rows, Words(), input_length=9)
 
 
 def waste(lengths, buckets) -> int:

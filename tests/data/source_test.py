@@ -140,6 +140,56 @@ def test_broken_files(tmp_path, name, text, wanted):
   assert wanted in message(source.read, str(write(tmp_path / name, text)))
 
 
+def damaged(content: bytes) -> bytes:
+  packed = bytearray(gzip.compress(content))
+  packed[40:60] = bytes(20)
+  return bytes(packed)
+
+
+LONG = ''.join(f'{{"a": {i * 7919 % 10007}}}\n' for i in range(500)).encode()
+
+
+@pytest.mark.parametrize(
+  'name, content, wanted',
+  [
+    ('x.jsonl.gz', damaged(LONG), 'is no whole gzip file'),
+    ('x.jsonl.gz', gzip.compress(LONG)[:-9], 'is no whole gzip file'),
+    ('x.jsonl.gz', LONG, 'is no whole gzip file'),
+    ('x.json.gz', damaged(LONG), 'is no whole gzip file'),
+    ('x.jsonl', b'{"a": 1}\n{"a": %s}\n' % (b'1' * 5000), 'line 2 is no JSON'),
+    ('x.jsonl', b'[' * 100_000, 'line 1 is no JSON'),
+    ('x.json', b'[{"a": %s}]' % (b'1' * 5000), 'x.json is no JSON'),
+    ('x.json', b'[' * 100_000, 'x.json is no JSON'),
+    ('x.json', b'{"a": 1}\n' + b'[' * 100_000, 'line 2 is no JSON'),
+  ],
+)
+def test_damaged_files(tmp_path, name, content, wanted):
+  (tmp_path / name).write_bytes(content)
+  assert wanted in message(source.read, str(tmp_path / name))
+
+
+def test_a_json_row_is_not_taken_for_what_holds_rows(tmp_path):
+  """A row's own list, of answers, say, is not the list of rows."""
+  for row in (
+    {'q': 'who', 'answers': [{'text': 'Ann'}, {'text': 'Bo'}]},
+    {'q': 'who', 'answers': ['Ann']},
+    {'data': 'text'},
+  ):
+    path = write(tmp_path / 'x.json', json.dumps(row))
+    assert source.read(str(path)) == [row]
+  for key in ('data', 'rows', 'examples'):
+    inside = json.dumps({'name': 'x', 'other': [1], key: [{'a': 1}]})
+    assert source.read(str(write(tmp_path / 'x.json', inside))) == [{'a': 1}]
+
+
+def test_an_empty_line_of_one_column_is_an_empty_value(tmp_path):
+  """Else a test set is a row short, and answers go to the wrong rows."""
+  path = write(tmp_path / 'x.csv', 'a\nx\n\ny\n')
+  assert source.read(str(path)) == [{'a': 'x'}, {'a': ''}, {'a': 'y'}]
+  path = write(tmp_path / 'x.csv', 'a,b\nx,1\n\ny,2\n')
+  assert len(source.read(str(path))) == 2
+
+
 def test_a_file_that_is_not_there(tmp_path):
   write(tmp_path / 'train.csv', 'a\n1\n')
   text = message(source.read, str(tmp_path / 'trian.csv'))
@@ -282,6 +332,8 @@ def repository(root):
       card += [f'  - split: {split}', f'    path: {name}/{split}-*']
   write(folder / 'README.md', '\n'.join([*card, '---', '']))
   write(root / 'datasets/me/mine/train.csv', 'text,label\na,1\n')
+  script = f"open({str(root / 'executed')!r}, 'w')\nimport datasets\n"
+  write(root / 'datasets/me/coded/coded.py', script)
 
 
 def test_the_real_client_against_a_hub_on_this_machine(tmp_path):
@@ -292,6 +344,7 @@ def test_the_real_client_against_a_hub_on_this_machine(tmp_path):
     ('hub:aps/super_glu', 'rte', 'dev'),
     ('hub', 'boolq', 'dev'),
     ('hub:me/mine', 'rte', 'dev'),
+    ('hub:me/coded', 'rte', 'dev'),
   ]
   with fake_hub.serve(tmp_path / 'hub') as served:
     done = subprocess.run(
@@ -303,12 +356,14 @@ def test_the_real_client_against_a_hub_on_this_machine(tmp_path):
         'HF_HOME': str(tmp_path / 'home'),
         'HF_HUB_OFFLINE': '0',
         'HF_DATASETS_OFFLINE': '0',
+        # What made `datasets` 3 run a repository's code without a question.
+        'HF_DATASETS_TRUST_REMOTE_CODE': '1',
       },
       capture_output=True,
       text=True,
     )
   assert done.returncode == 0, done.stderr[-2000:]
-  *found, none, subset, other, own = json.loads(done.stdout)
+  *found, none, subset, other, coded, own = json.loads(done.stdout)
   for (_, name, split), rows in zip(asked, found):
     assert all(SPLITS[row['split']] == split for row in rows)
     task = base.load(name)
@@ -324,6 +379,8 @@ def test_the_real_client_against_a_hub_on_this_machine(tmp_path):
   assert f'hub:aps/super_glu: {served.url} has no such data set' in none
   assert "no subset 'boolq'" in subset and "'rte'" in subset
   assert "no subset 'rte'" in other
+  assert 'hub:me/coded' in coded and 'scripts are no longer' in coded
+  assert not (tmp_path / 'hub/executed').exists()
   assert own == [{'text': 'a', 'label': 1}]
   assert any('rte/validation' in name for name in served.downloads())
 

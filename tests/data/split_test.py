@@ -89,7 +89,7 @@ def test_a_data_set_smaller_than_its_batch_repeats(room, pieces):
     ({'target': 'lable'}, "no field 'lable', did you mean 'label'"),
     ({'template': '{text'}, 'custom.template'),
     ({'template': 'text'}, 'names no field'),
-    ({'labels': ('0:a', '2:b')}, "has '1' in 'label'; the labels are 0:a, 2:b"),
+    ({'labels': ('0:a', '2:on')}, "has '1' in 'label'; the labels are 0:a, 2:"),
     ({'metrics': ('acuracy',)}, "did you mean 'accuracy'"),
     ({'train': ''}, 'custom.train is empty'),
     ({'train': 'trian.csv'}, "there is no file 'trian.csv'"),
@@ -119,6 +119,13 @@ def test_a_label_that_does_not_fit_is_an_error_and_an_input_is_cut(
   assert found['train'].cut == len(found['train'])
   assert all(len(row.inputs) == 3 for row in found['train'].encoded)
   assert all(row.inputs[-1] == pieces.eos_id for row in found['train'].encoded)
+
+
+def test_a_label_the_tokenizer_cannot_say_is_refused(room, pieces):
+  """Its ids would be those of <unk>, and no answer could ever be right."""
+  unsaid = {'labels': ('0:cat', '1:katze'), 'train': 'not/read/yet.csv'}
+  with pytest.raises(UserError, match="'katze' .* comes back as '<unk>'"):
+    load(custom(room, **unsaid), pieces)
 
 
 def test_the_reported_set_is_the_one_that_was_given(room):

@@ -1,5 +1,6 @@
 """Finding a tokenizer, its ids, and what is refused."""
 
+import io
 import json
 import os
 import pathlib
@@ -7,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import tiny
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
@@ -69,6 +71,75 @@ def test_what_a_tokenizer_would_put_around_a_text_is_left_out(tmp_path):
   )
   backend.save(str(path))
   assert tokenizer.load(tmp_path).encode('a cats') == [3, 4, 6]
+
+
+CONTROLS = (
+  'the cat </s> sat on <pad> a mat',
+  '</s>',
+  '<pad><unk></s>',
+  'a dog</s>',
+  'a\n</s> \t<pad>',
+  'sat <extra_id_0> there </s>',
+  '<extra_id_1>',
+)
+
+
+@pytest.fixture(scope='module')
+def two_readers(tmp_path_factory):
+  """The same pieces as spiece.model and as tokenizer.json."""
+  sentencepiece = pytest.importorskip('sentencepiece')
+  made = io.BytesIO()
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter(['the cat sat on a mat', 'a dog < p / s > ran'] * 9),
+    model_writer=made,
+    vocab_size=60,
+    hard_vocab_limit=False,
+    normalization_rule_name='identity',
+    **{'pad_id': 0, 'eos_id': 1, 'unk_id': 2, 'bos_id': -1},
+    minloglevel=2,
+  )
+  folder = tmp_path_factory.mktemp('readers')
+  for name in ('pieces', 'ready'):
+    (folder / name).mkdir()
+  (folder / 'pieces' / 'spiece.model').write_bytes(made.getvalue())
+  settings = json.dumps({'extra_ids': 2})
+  (folder / 'pieces' / 'tokenizer_config.json').write_text(settings)
+  own = sentencepiece.SentencePieceProcessor(model_proto=made.getvalue())
+  pieces = [
+    (own.id_to_piece(i), own.get_score(i)) for i in range(own.get_piece_size())
+  ]
+  backend = tokenizers.Tokenizer(models.Unigram(pieces, unk_id=2))
+  backend.pre_tokenizer = pre_tokenizers.Metaspace()
+  backend.decoder = decoders.Metaspace()
+  backend.add_special_tokens(['<pad>', '</s>', '<unk>'])
+  backend.add_special_tokens(['<extra_id_1>', '<extra_id_0>'])
+  backend.save(str(folder / 'ready' / 'tokenizer.json'))
+  return [tokenizer.load(folder / name) for name in ('pieces', 'ready')]
+
+
+@pytest.mark.parametrize('text', CONTROLS)
+def test_a_text_never_becomes_a_control_id(two_readers, text):
+  """T5 reads '</s>' in a text letter by letter; only sentinels are special."""
+  pieces, ready = two_readers
+  found = ready.encode(text)
+  assert not {ready.eos_id, ready.pad_id} & set(found)
+  assert found.count(pieces.vocab_size - 1) == text.count('<extra_id_0>')
+  if 'extra' not in text and '\n' not in text:
+    assert found == pieces.encode(text)
+
+
+def test_the_embedded_one_gives_such_a_text_back():
+  own = tokenizer.load(ROOT / 'ptjax' / 'miniature' / 't5')
+  text = 'Anna </s> likes <pad> bread <unk>'
+  ids = own.encode(text)
+  assert not {own.eos_id, own.pad_id} & set(ids) and own.decode(ids) == text
+  assert own.decode(own.encode('<extra_id_0>')) == '<extra_id_0>'
+  assert len(own.encode('<extra_id_0>')) == 1
+
+
+def test_a_word_tokenizer_does_not_read_them_either(tmp_path):
+  own = tokenizer.load(tiny.model_folder(tmp_path))
+  assert own.encode('the </s> cat <pad>') == [3, 2, 4, 2]
 
 
 def test_encode_batch_is_encode_of_each(tmp_path, monkeypatch):

@@ -50,6 +50,35 @@ def test_label_values_become_words(labels, values):
   assert found == [0, 1, 1, 1, 1, 0]
 
 
+@pytest.mark.parametrize(
+  'labels, way_out',
+  [
+    ((1, 2, 3, 4, 5), '(1:1,2:2,3:3,4:4,5:5)'),
+    ((1, 0), '(1:1,0:0)'),
+    (('1.0', '2.0'), '(1.0:1.0,2.0:2.0)'),
+    # JSON's true is 1.
+    (('True', 'False'), '(True:True,False:False)'),
+  ],
+)
+def test_words_that_are_other_words_values_are_refused(labels, way_out):
+  """Five stars, read as indices, would each be taken for the next."""
+  with pytest.raises(UserError) as error:
+    make(labels=labels)
+  text = str(error.value)
+  assert f'value:word, such as custom.labels={way_out}' in text
+  pairs = tuple(way_out[1:-1].split(','))
+  rows = [{'t': '', 'Label': v} for v in labels]
+  examples = make(labels=pairs, template='{t}').examples(rows, 'dev')
+  assert [e.targets for e in examples] == list(map(str, labels))
+
+
+@pytest.mark.parametrize('labels', [(0, 1, 2), ('0', 'one'), ('False', 'True')])
+def test_words_that_are_their_own_values_are_not(labels):
+  rows = [{'t': '', 'Label': v} for v in labels]
+  examples = make(labels=labels, template='{t}').examples(rows, 'dev')
+  assert [e.targets for e in examples] == list(map(str, labels))
+
+
 def test_a_value_that_is_no_label():
   with pytest.raises(UserError, match="row 0 of dev has 'maybe' in 'Label'; "):
     make().examples([{**ROWS[0], 'Label': 'maybe'}], 'dev')
@@ -93,6 +122,22 @@ def test_test_rows_may_have_no_label():
       task.examples([row], 'train')
 
 
+@pytest.mark.parametrize('value', (-1, '-1', -1.0))
+def test_minus_one_is_a_label_where_it_was_declared(value):
+  task = make(labels=('-1:negative', '0:neutral', '1:positive'))
+  for split in ('train', 'test'):
+    (example,) = task.examples([{**ROWS[0], 'Label': value}], split)
+    assert (example.targets, example.meta['label']) == ('negative', 0)
+
+
+def test_minus_one_is_a_number_where_numbers_are_measured():
+  task = custom.task(template='{q}', target='a', metric_names=('pearson',))
+  rows = [{'q': '', 'a': a} for a in (-1, -1.0, '-1', 2)]
+  examples = task.examples(rows, 'dev')
+  assert [e.targets for e in examples] == ['-1', '-1.0', '-1', '2']
+  assert task.metrics(['-1', '-1', '-1', '2'], examples)['pearson'] > 99.9
+
+
 def test_label_metrics():
   task = make(metric_names=('f1', 'accuracy', 'macro_f1', 'matthews'))
   rows = [{**ROWS[0], 'Label': v} for v in (0, 1, 1, 0)]
@@ -117,6 +162,27 @@ def test_free_text_with_several_answers():
   found = task.metrics([' Ann', 'the bo.'], examples)
   assert found == {'exact_match': 50, 'em': 100, 'f1': 100}
   assert task.invalid(['x', 'y'], examples) == 0
+
+
+def test_space_around_an_answer_does_not_count():
+  """Predictions are stripped; what they are held against must be, too."""
+  task = custom.task(template='{q}', target='a')
+  rows = [{'q': '', 'a': 'Ann '}, {'q': '', 'a': [' ', '\tBo Lee\n', 'Bo']}]
+  examples = task.examples(rows, 'dev')
+  assert [e.targets for e in examples] == ['Ann', 'Bo Lee']
+  assert task.metrics(['Ann ', 'Bo Lee'], examples) == {'accuracy': 100}
+  for empty in (' ', ['\n', '']):
+    with pytest.raises(UserError, match='row 0 of dev has no label'):
+      task.examples([{'q': '', 'a': empty}], 'dev')
+
+
+@pytest.mark.parametrize('labels', ({'0': 'no ', '1': ' yes'}, ('no ', ' yes')))
+def test_space_around_a_label_does_not_count(labels):
+  task = make(labels=labels, template='{t}')
+  rows = [{'t': '', 'Label': v} for v in (0, ' yes')]
+  examples = task.examples(rows, 'dev')
+  assert [e.targets for e in examples] == ['no', 'yes']
+  assert task.metrics(['no ', 'yes'], examples) == {'accuracy': 100}
 
 
 def test_numbers():

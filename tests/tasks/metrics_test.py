@@ -26,10 +26,6 @@ def test_f1_takes_an_answer_that_is_no_label_for_the_wrong_one():
   assert metrics.f1([0, 0], [0, 0]) == 0
 
 
-def test_f1_of_the_other_label():
-  assert metrics.f1([0, 0, 1], [0, 1, 1], positive=0) == pytest.approx(200 / 3)
-
-
 def test_macro_f1_of_three_classes():
   found = metrics.macro_f1([0, 1, 1, 2], [0, 0, 2, 2], classes=3)
   assert found == pytest.approx(44.4444444)

@@ -5,6 +5,7 @@ import io
 import json
 import pathlib
 import pickle
+import re
 import struct
 import zipfile
 from typing import Any
@@ -115,16 +116,22 @@ def write_program(
   *,
   root: str = 'archive',
   compression: int = zipfile.ZIP_STORED,
+  packing: int | None = None,
   byteorder: bytes = b'little',
 ) -> None:
-  """A file in torch's zip format around any object."""
+  """A file in torch's zip format around any object.
+
+  Args:
+    packing: compression of the storages, where it is another.
+  """
   program = io.BytesIO()
   _Pickler(program, protocol=2).dump(content)
   with zipfile.ZipFile(path, 'w', compression) as archive:
     archive.writestr(f'{root}/data.pkl', program.getvalue())
     archive.writestr(f'{root}/byteorder', byteorder)
     for storage in storages:
-      archive.writestr(f'{root}/data/{storage.key}', storage.values.tobytes())
+      name = f'{root}/data/{storage.key}'
+      archive.writestr(name, storage.values.tobytes(), packing)
     archive.writestr(f'{root}/version', b'3\n')
 
 
@@ -157,3 +164,96 @@ def write_sharded(
     write(folder / file, part)
   index = {'metadata': {'total_size': 0}, 'weight_map': weight_map}
   (folder / f'{stem}.{kind}.index.json').write_text(json.dumps(index))
+
+
+_T5X = {
+  'shared.weight': 'token_embedder/embedding',
+  'lm_head.weight': 'decoder/logits_dense/kernel',
+  'final_layer_norm.weight': '{side}_norm/scale',
+  'SelfAttention.relative_attention_bias.weight': 'relpos_bias/rel_embedding',
+  'encoder.0.layer_norm.weight': 'pre_attention_layer_norm/scale',
+  'encoder.1.layer_norm.weight': 'pre_mlp_layer_norm/scale',
+  'decoder.0.layer_norm.weight': 'pre_self_attention_layer_norm/scale',
+  'decoder.1.layer_norm.weight': 'pre_cross_attention_layer_norm/scale',
+  'decoder.2.layer_norm.weight': 'pre_mlp_layer_norm/scale',
+}
+_T5X_PARTS = {
+  'encoder.SelfAttention': 'attention',
+  'decoder.SelfAttention': 'self_attention',
+  'decoder.EncDecAttention': 'encoder_decoder_attention',
+  'q': 'query',
+  'k': 'key',
+  'v': 'value',
+  'o': 'out',
+}
+
+
+def t5x_name(name: str) -> str:
+  """What T5X calls a tensor of a Hugging Face file."""
+  if name in _T5X:
+    return _T5X[name]
+  side, rest = name.split('.', 1)
+  if rest in _T5X:
+    return f'{side}/{_T5X[rest].format(side=side)}'
+  layer, number, rest = re.fullmatch(
+    r'block\.(\d+)\.layer\.(\d)\.(.*)', rest
+  ).groups()
+  if rest in _T5X:  # one for all layers, which the first one holds
+    return f'{side}/{_T5X[rest]}'
+  layer = f'{side}/layers_{layer}'
+  if rest == 'layer_norm.weight':
+    return f'{layer}/{_T5X[f"{side}.{number}.{rest}"]}'
+  part, kernel, _ = rest.split('.')
+  if part == 'DenseReluDense':
+    return f'{layer}/mlp/{kernel}/kernel'
+  return f'{layer}/{_T5X_PARTS[f"{side}.{part}"]}/{_T5X_PARTS[kernel]}/kernel'
+
+
+def write_t5x(
+  folder: pathlib.Path, tensors: dict[str, np.ndarray], *, chunk: int = 4
+) -> None:
+  """A T5X checkpoint: kernels in zarr, in chunks; vectors in the index."""
+  import tensorstore
+
+  content: dict[str, Any] = {}
+  for name, value in tensors.items():
+    path = t5x_name(name)
+    if value.ndim == 2:
+      if name != 'shared.weight':
+        value = value.T
+      spec = {
+        'driver': 'zarr',
+        'kvstore': {
+          'driver': 'file',
+          'path': str(folder / f'target.{path.replace("/", ".")}'),
+        },
+        'metadata': {
+          'shape': value.shape,
+          'chunks': [chunk, value.shape[1]],
+          'dtype': '<f4',
+          'fill_value': None,
+          'compressor': {'id': 'gzip', 'level': 1},
+        },
+      }
+      tensorstore.open(spec, create=True).result().write(value).result()
+      value = {'driver': 'zarr'}
+    *scopes, leaf = path.split('/')
+    scope = content
+    for key in scopes:
+      scope = scope.setdefault(key, {})
+    scope[leaf] = value
+  write_t5x_index(folder, content)
+
+
+def write_t5x_index(folder: pathlib.Path, content: dict[str, Any]) -> None:
+  from flax import serialization
+
+  whole = {'optimizer': {'target': content}, 'version': 3}
+  (folder / 'checkpoint').write_bytes(serialization.msgpack_serialize(whole))
+
+
+def read_t5x_index(folder: pathlib.Path) -> dict[str, Any]:
+  from flax import serialization
+
+  whole = serialization.msgpack_restore((folder / 'checkpoint').read_bytes())
+  return whole['optimizer']['target']

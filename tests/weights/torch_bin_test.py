@@ -1,7 +1,11 @@
 """The reader of `.bin` files: what torch writes, and what it must refuse."""
 
+import inspect
+import json
 import pathlib
 import pickle
+import struct
+import tracemalloc
 import zipfile
 
 import ml_dtypes
@@ -182,17 +186,119 @@ def test_a_state_on_our_functions_changes_nothing_for_the_next_file(path):
   assert whole(torch_bin.TorchBin(path), 'a').sum() == 2
 
 
+@pytest.mark.parametrize('name', ('_rebuild_tensor_v2', '_rebuild_parameter'))
+def test_a_state_of_our_functions_themselves_is_forgotten(path, name):
+  """A program may set attributes of what it looks up; here, of a fresh one."""
+
+  def state() -> list:
+    own = [f for f in vars(torch_bin).values() if inspect.isfunction(f)]
+    return [(f.__name__, f.__defaults__, dict(vars(f))) for f in own]
+
+  before = state()
+  function = b'ctorch._utils\n%s\n' % name.encode()
+  slots = b'}X\x0c\x00\x00\x00__defaults__K\x07\x85s'
+  attributes = b'}X\x01\x00\x00\x00xK\x07s'
+  program = function + attributes + slots + b'\x86b'
+  write_raw(path, b'\x80\x02}X\x01\x00\x00\x00a' + program + b's.')
+  with pytest.raises(UserError, match="'a' is no tensor"):
+    torch_bin.TorchBin(path)
+  assert state() == before
+
+
 @pytest.mark.parametrize(
   'content,words',
   [
     ([1, 2], 'holds a list'),
     ({'epoch': 3}, "'epoch' is no tensor"),
-    ({3: files.tensor(storage(), (2,))}, '3 is no tensor'),
+    ({3: files.tensor(storage(), (2,))}, 'a name of type int'),
+    ({10**5000: 1}, 'a name of type int'),
   ],
 )
 def test_what_is_no_state_dict_is_refused(path, content, words):
   files.write_program(path, content, (storage(),))
   with pytest.raises(UserError, match=words):
+    torch_bin.TorchBin(path)
+
+
+@pytest.mark.parametrize('member', ('data.pkl', 'byteorder'))
+def test_a_small_file_does_not_unfold_into_a_large_one(path, member):
+  """64 MiB of zeros, deflated to 64 kiB: refused unread."""
+  with zipfile.ZipFile(path, 'w') as archive:
+    for name, content in (
+      ('byteorder', b'little'),
+      ('data.pkl', b'\x80\x02}.'),
+    ):
+      bomb = name == member
+      archive.writestr(
+        f'archive/{name}',
+        bytes(1 << 26) if bomb else content,
+        zipfile.ZIP_DEFLATED if bomb else zipfile.ZIP_STORED,
+      )
+  tracemalloc.start()
+  with pytest.raises(UserError, match=f'archive/{member} is compressed'):
+    torch_bin.TorchBin(path)
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert peak < 1 << 20
+
+
+def test_a_list_of_tensors_has_a_greatest_size(path, monkeypatch):
+  write_raw(path, b'\x80\x02' + b'N0' * 500 + b'}.')
+  assert torch_bin.TorchBin(path).shapes == {}
+  monkeypatch.setattr(torch_bin, '_PROGRAM', 1000)
+  with pytest.raises(
+    UserError, match='data.pkl is compressed, encrypted or la'
+  ):
+    torch_bin.TorchBin(path)
+
+
+@pytest.mark.parametrize(
+  'put', (b'r\xff\xff\xff\x07', b'p134217727\n'), ids=('binary', 'text')
+)
+def test_a_place_out_of_all_proportion_is_refused(path, put):
+  """The unpickler would make room for 2**28 of them: 2 GiB."""
+  write_raw(path, b'\x80\x02}' + put + b'.')
+  tracemalloc.start()
+  with pytest.raises(UserError, match='list of tensors cannot be read'):
+    torch_bin.TorchBin(path)
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert peak < 1 << 20
+
+
+def test_what_doubles_itself_is_not_spelt_out(path):
+  """Tuples of one another, 2**60 in all, where words should be."""
+  double = b'N' + b'2\x86' * 60
+  for where in (
+    b'(N%sX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQ' % double,
+    b'(X\x07\x00\x00\x00storagectorch\nFloatStorage\n%sX\x03\x00\x00\x00cpuK\x01tQ'
+    % double,
+  ):
+    write_raw(path, b'\x80\x02}X\x01\x00\x00\x00a' + where + b's.')
+    with pytest.raises(UserError, match='list of tensors cannot be read'):
+      torch_bin.TorchBin(path)
+
+
+@pytest.mark.parametrize(
+  'member, offset, value',
+  [
+    ('data.pkl', 8, 1),  # flag: encrypted
+    ('data.pkl', 8, 1 << 5),  # flag: patched data, which zipfile does not know
+    ('data.pkl', 10, 99),  # method: AES
+    ('0', 8, 1),
+    ('0', 10, 99),
+  ],
+)
+def test_encrypted_and_unknown_members_are_refused(path, member, offset, value):
+  files.write_bin(path, {'a': np.ones(3, np.float32)})
+  content = bytearray(path.read_bytes())
+  # In the central directory, whose header of a file is 46 bytes long.
+  name = content.rindex(
+    b'archive/' + (b'data/0' if member == '0' else b'data.pkl')
+  )
+  content[name - 46 + offset] = value
+  path.write_bytes(content)
+  with pytest.raises(UserError, match='pytorch_model.bin: '):
     torch_bin.TorchBin(path)
 
 
@@ -207,7 +313,10 @@ def test_files_that_are_cut_compressed_or_foreign(path):
   content = {'a': files.tensor(storage(), (24,))}
   deflated = zipfile.ZIP_DEFLATED
   files.write_program(path, content, (storage(),), compression=deflated)
-  with pytest.raises(UserError, match='compressed storages'):
+  with pytest.raises(UserError, match='byteorder is compressed'):
+    torch_bin.TorchBin(path)
+  files.write_program(path, content, (storage(),), packing=deflated)
+  with pytest.raises(UserError, match='storage 0 is compressed'):
     torch_bin.TorchBin(path)
   files.write_program(path, content, (storage(),), byteorder=b'big')
   with pytest.raises(UserError, match='big-endian'):
@@ -219,6 +328,15 @@ def test_files_that_are_cut_compressed_or_foreign(path):
     archive.writestr('readme', 'hello')
   with pytest.raises(UserError, match='not one that torch wrote'):
     torch_bin.TorchBin(path)
+
+
+def test_whole_numbers_are_no_weights(path):
+  """As in a safetensors file: a quantised model is not read as another one."""
+  files.write_bin(path, {'a': np.arange(3)})
+  with pytest.raises(
+    UserError, match='a is of type int64; weights of type F64'
+  ):
+    torch_bin.TorchBin(path).read('a', 0, 3)
 
 
 def test_only_the_rows_asked_for_are_read(path, monkeypatch):
@@ -255,6 +373,47 @@ def test_safetensors_files_that_are_cut_or_foreign(tmp_path):
       hf.Safetensors(path).read('a', 0, 9)
 
 
+ENTRY = {'dtype': 'F32', 'shape': [2, 2], 'data_offsets': [0, 16]}
+
+
+@pytest.mark.parametrize(
+  'changes',
+  [
+    {'shape': 4},
+    {'shape': 'ab'},
+    {'shape': [2.0, 2.0]},
+    {'shape': [True, 4]},
+    {'shape': [-2, -2]},
+    {'shape': None},
+    {'data_offsets': [0.0, 16.0]},
+    {'data_offsets': [16, 0]},
+    {'data_offsets': [-16, 0]},
+    {'data_offsets': [0, 8, 16]},
+    {'data_offsets': 16},
+    {'dtype': []},
+    {'dtype': None},
+  ],
+)
+def test_a_safetensors_header_is_checked(tmp_path, changes):
+  path = tmp_path / 'model.safetensors'
+  for entry, fine in ((ENTRY, True), (ENTRY | changes, False)):
+    text = json.dumps({'a': entry}).encode()
+    path.write_bytes(struct.pack('<Q', len(text)) + text + bytes(16))
+    if fine:
+      assert hf.Safetensors(path).read('a', 0, 2).shape == (2, 2)
+    else:
+      with pytest.raises(UserError, match='header is not that of'):
+        hf.Safetensors(path)
+
+
+@pytest.mark.parametrize('text', (b'[]', b'{"a": 1}', b'[' * 100_000))
+def test_a_safetensors_header_is_an_object_of_entries(tmp_path, text):
+  path = tmp_path / 'model.safetensors'
+  path.write_bytes(struct.pack('<Q', len(text)) + text)
+  with pytest.raises(UserError, match='header is not that of'):
+    hf.Safetensors(path)
+
+
 def test_an_index_is_checked(tmp_path):
   tensors = {f't{i}': np.full(3, i, np.float32) for i in range(5)}
   files.write_sharded(tmp_path, tensors, kind='safetensors', shards=2)
@@ -265,6 +424,8 @@ def test_an_index_is_checked(tmp_path):
   good = index.read_text()
   for bad, words in (
     ('[]', 'not an index'),
+    ('{"weight_map": {"t0": ["a"]}}', 'not an index'),
+    ('[' * 100_000, 'not an index'),
     (good.replace('00001-of', '00007-of'), 'names model-00007.*fetch again'),
     (good.replace('"t0"', '"t9"'), 'promises t9 .of 1.'),
     (good.replace('model-00001', '../model-00001'), 'outside of its folder'),
@@ -272,3 +433,15 @@ def test_an_index_is_checked(tmp_path):
     index.write_text(bad)
     with pytest.raises(UserError, match=words):
       hf.open_folder(tmp_path)
+
+
+def test_the_index_decides_which_file_holds_a_tensor(tmp_path):
+  """Each file also holds an old copy of what the index gives the other."""
+  tensors = {f't{i}': np.full(3, i, np.float32) for i in range(2)}
+  files.write_sharded(tmp_path, tensors, kind='safetensors', shards=2)
+  for i in range(2):
+    path = tmp_path / f'model-{i + 1:05}-of-00002.safetensors'
+    old = {f't{1 - i}': np.full(3, 9, np.float32)}
+    files.write_safetensors(path, {f't{i}': tensors[f't{i}'], **old})
+  source = hf.open_folder(tmp_path)
+  assert [source.read(f't{i}', 0, 1)[0] for i in range(2)] == [0, 1]

@@ -1,0 +1,46 @@
+"""Files that are whole or not there, and names near one that is missing.
+
+Owns writing aside and renaming. Knows no format.
+"""
+
+import contextlib
+import difflib
+import os
+import pathlib
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def replaced(
+  path: str | os.PathLike, *, sync: bool = False
+) -> Iterator[pathlib.Path]:
+  """The name to write under; renamed to `path` at the end, folders made.
+
+  After an error there is no new file, and an old one is as it was.
+
+  Args:
+    sync: wait until the content is on the disk, so that not even a power cut
+      leaves a name without it.
+  """
+  path = pathlib.Path(path)
+  aside = path.with_name(f'.{path.name}.part')
+  path.parent.mkdir(parents=True, exist_ok=True)
+  try:
+    yield aside
+    if sync:
+      with open(aside, 'rb') as file:
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+  finally:
+    aside.unlink(missing_ok=True)
+
+
+def near(path: pathlib.Path, *, folders: bool = False) -> str:
+  """', did you mean …?' of what lies beside a missing file or folder."""
+  if not path.parent.is_dir():
+    return ''
+  kind = pathlib.Path.is_dir if folders else pathlib.Path.is_file
+  # By their own names: whole paths are near each other by what they share.
+  beside = {p.name: p for p in path.parent.iterdir() if kind(p)}
+  found = difflib.get_close_matches(path.name, beside, n=1)
+  return f', did you mean {str(beside[found[0]])!r}?' if found else ''
