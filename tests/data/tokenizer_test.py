@@ -258,7 +258,8 @@ def test_a_gpt_pads_with_its_end_and_says_so(request, name, eos_id, vocab_size):
   assert f'no padding token: id {eos_id}' in found.note
   ids = found.encode(TWEET)
   assert eos_id not in ids and found.decode([*ids, eos_id]) == TWEET.strip()
-  assert found.encode('a<|endoftext|>')[-1] == eos_id
+  # No text ends itself: what looks like the end is read letter by letter.
+  assert eos_id not in found.encode('a<|endoftext|>')
 
 
 def test_a_padding_token_that_is_said_is_kept(shared, tmp_path):
