@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from ptjax import config as config_lib
-from ptjax import progress, report, train, workdir, writer
+from ptjax import files, progress, report, train, workdir, writer
 from ptjax.config import UserError
 
 
@@ -106,7 +106,6 @@ def draw(found: dict[str, Any], path: pathlib.Path) -> str:
   )
   axes.set(xlabel=found['key'], ylabel='score')
   axes.tick_params(labelsize=7)
-  aside = path.with_name(f'.{path.name}.part')
-  figure.savefig(aside, format='png', bbox_inches='tight')
-  aside.replace(path)
+  with files.replaced(path) as aside:
+    figure.savefig(aside, format='png', bbox_inches='tight')
   return path.name

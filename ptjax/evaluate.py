@@ -9,14 +9,13 @@ import collections
 import dataclasses
 import itertools
 import json
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ptjax import report
+from ptjax import files, report
 from ptjax.config import UserError
 from ptjax.data.split import Split, short
 from ptjax.parts import Parts
@@ -209,8 +208,6 @@ def write_predictions(
   With several members, `generate` is the ensemble's answer and
   `generate_members` are theirs; `rank` likewise.
   """
-  path.parent.mkdir(parents=True, exist_ok=True)
-  aside = path.with_name(f'.{path.name}.part')
   lines = [
     {
       'idx': example.meta.get('idx', i),
@@ -221,10 +218,10 @@ def write_predictions(
     for i, example in enumerate(split.examples)
   ]
   # Half of a surrogate pair is written as JSON's escape of it.
-  with open(aside, 'w', encoding='utf-8', errors='backslashreplace') as file:
+  kind = {'encoding': 'utf-8', 'errors': 'backslashreplace'}
+  with files.replaced(path) as aside, open(aside, 'w', **kind) as file:
     for line in lines:
       file.write(json.dumps(line, ensure_ascii=False) + '\n')
-  os.replace(aside, path)
 
 
 def _columns(answers: dict[str, Answers]) -> dict[str, Sequence[Any]]:

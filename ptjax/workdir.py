@@ -8,11 +8,11 @@ import contextlib
 import datetime
 import fcntl
 import json
-import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+from ptjax import files
 from ptjax.config import UserError
 
 # What may differ between the runs that share a folder: it changes no number.
@@ -119,9 +119,8 @@ def hold_model(path: pathlib.Path, fingerprint: str) -> None:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
   """Writes aside and renames."""
-  aside = path.with_name(f'.{path.name}.part')
-  aside.write_text(json.dumps(value, indent=2, allow_nan=False) + '\n')
-  os.replace(aside, path)
+  with files.replaced(path) as aside:
+    aside.write_text(json.dumps(value, indent=2, allow_nan=False) + '\n')
 
 
 def read_json(path: pathlib.Path) -> Any:

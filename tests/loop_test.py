@@ -23,7 +23,7 @@ def test_a_prompt_that_was_held_frozen_is_written_with_what_trained(tmp_path):
     workdir=tmp_path,
     name='cb',
     config=config_lib.default(),
-    task=types.SimpleNamespace(name='superglue/cb'),
+    task=types.SimpleNamespace(name='superglue/cb', init_words=('no',)),
     frozen={'model': {'head': rows}, 'prompt': {'encoder': rows}},
     failed={},
     state=types.SimpleNamespace(

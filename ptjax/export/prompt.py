@@ -7,7 +7,6 @@ step and the score. Which file a user's words mean stands in `export.names`.
 
 import dataclasses
 import json
-import os
 import pathlib
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from ptjax import tree
+from ptjax import files, tree
 from ptjax.config import UserError
 
 # RecursionError: nested JSON can claim any depth.
@@ -77,16 +76,12 @@ def save(
 ) -> None:
   """Writes aside and renames, so that a reader never sees half a file."""
   arrays = {k: np.asarray(v) for k, v in arrays.items()}
-  aside = path.with_name(f'.{path.name}.part')
-  path.parent.mkdir(parents=True, exist_ok=True)
   texts = {key: json.dumps(value) for key, value in metadata.items()}
   try:
-    safetensors.numpy.save_file(arrays, aside, texts)
-    os.replace(aside, path)
+    with files.replaced(path) as aside:
+      safetensors.numpy.save_file(arrays, aside, texts)
   except safetensors.SafetensorError as error:  # also what a full disk is
     raise OSError(f'{path} cannot be written: {error}') from None
-  finally:
-    aside.unlink(missing_ok=True)
 
 
 def read(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

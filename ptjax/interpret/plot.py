@@ -5,13 +5,14 @@ cosines between them. Owns size, colours and words of the picture; needs
 matplotlib, the extra `plots`.
 """
 
-import os
 import pathlib
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from ptjax import files
 
 _DPI = 200
 _TITLE, _FONT = 8.0, 7.0  # points
@@ -43,7 +44,6 @@ def draw(found: dict[str, Any], path: pathlib.Path) -> None:
       f'{path.name} was not drawn, which needs the package matplotlib: '
       'pip install matplotlib'
     ) from None
-  aside = path.with_name(f'.{path.name}.part')
   with (
     matplotlib.rc_context({'text.parse_math': False}),  # a piece can be '$'
     warnings.catch_warnings(),
@@ -53,8 +53,8 @@ def draw(found: dict[str, Any], path: pathlib.Path) -> None:
     # Not by pyplot: no window, and nothing that outlives the figure.
     figure = Figure(dpi=_DPI)
     (_tokens if len(found['prompts']) == 1 else _prompts)(figure, found)
-    figure.savefig(aside, format='png', bbox_inches='tight', pad_inches=0.1)
-  os.replace(aside, path)
+    with files.replaced(path) as aside:
+      figure.savefig(aside, format='png', bbox_inches='tight', pad_inches=0.1)
 
 
 def _tokens(figure: Any, found: dict[str, Any]) -> None:
