@@ -24,6 +24,7 @@ from ptjax import (
   step,
   tree,
   tuned,
+  vitals,
   writer,
 )
 from ptjax.checkpoint import Checkpoints
@@ -153,7 +154,7 @@ class TaskRun:
     # The step itself, on a copy, so that nothing is compiled for this alone.
     copy = jax.tree.map(jnp.copy, self.state)
     after, metrics = self.parts.train_step(copy, self.frozen, batch)
-    values = _floats(metrics)
+    values = vitals.read(metrics)
     health = {
       'tuned': tree.count(_member(self.state.tuned, 0)),
       'frozen': tree.count(self.frozen),
@@ -246,15 +247,15 @@ class TaskRun:
           )
 
   def _note(self, bar: Any, at: int, metrics: dict[str, jax.Array]) -> None:
-    values = _floats(metrics)
-    for i in _broken(values):
+    values = vitals.read(metrics)
+    for i in vitals.broken(values):
       if i not in self.failed:
-        self._note_failure(i, f'{_said(values, i)} at step {at}')
+        self._note_failure(i, f'{vitals.said(values, i)} at step {at}')
     if len(self.failed) == len(self.parts.members):
       self._fail(values, at=at)
-    bar.update(at, loss=_scalars(values)['loss'])
+    bar.update(at, loss=vitals.scalars(values)['loss'])
     if at % self.config.train.log_every == 0:
-      self.log.scalars(at, _scalars(values), task=self.name)
+      self.log.scalars(at, vitals.scalars(values), task=self.name)
 
   def _note_failure(self, i: int, why: str) -> None:
     """The step holds it at its last good state; the others go on."""
@@ -264,16 +265,16 @@ class TaskRun:
         f'{self.name}: member {i} ({self._describe(i)}) goes no further: {why}'
       )
 
-  def _fail(self, values: dict[str, list[float]], *, at: int) -> None:
+  def _fail(self, values: vitals.Values, *, at: int) -> None:
     # The step kept the state from before it: that is the last good one.
-    good, last = self._step, _broken(values)[-1]
+    good, last = self._step, vitals.broken(values)[-1]
     if good:
       # Tried again, it is judged again.
       self.failed = {}
       state = self.state.replace(ok=jnp.ones_like(self.state.ok))
       self.checkpoints.save(good, state, self._position(good, 0.0))
     raise RunFailed(
-      f'{self.name}: {_said(values, last)} at step {at} is not finite'
+      f'{self.name}: {vitals.said(values, last)} at step {at} is not finite'
       f'{self._of(last)}; the state of step {good} is kept; try a lower '
       'optimizer.lr, or dtype=float32'
     )
@@ -292,7 +293,7 @@ class TaskRun:
     }
     values['dev/score'] = [m['score'] for m in each]
     values['dev/invalid'] = [m['invalid'] for m in each]
-    scalars = _scalars(values)
+    scalars = vitals.scalars(values)
     if len(each) > 1:
       scalars['dev/ensemble'] = found['ensemble']['score']
     self.log.scalars(at, scalars, task=self.name)
@@ -378,29 +379,3 @@ class TaskRun:
 
 def _member(tree_: Any, i: int) -> Any:
   return jax.tree.map(lambda x: x[i], tree_)
-
-
-def _floats(metrics: dict[str, jax.Array]) -> dict[str, list[float]]:
-  """{name: [E]} on the host."""
-  return {k: np.asarray(v, float).tolist() for k, v in metrics.items()}
-
-
-def _broken(values: dict[str, list[float]]) -> list[int]:
-  """The members for whom something is not finite that must be."""
-  rows = zip(*(values[k] for k in step.FINITE))
-  return [i for i, row in enumerate(rows) if not np.isfinite(row).all()]
-
-
-def _said(values: dict[str, list[float]], i: int) -> str:
-  return ', '.join(f'{k} {values[k][i]:.4g}' for k in step.FINITE)
-
-
-def _scalars(values: dict[str, list[float]]) -> dict[str, float]:
-  """For the log: one member's numbers, or their mean and each one's."""
-  out = {}
-  for name, each in values.items():
-    finite = [value for value in each if np.isfinite(value)]
-    out[name] = float(np.mean(finite)) if finite else each[0]
-    if len(each) > 1:
-      out |= {f'{name}/{i}': value for i, value in enumerate(each)}
-  return out

@@ -22,6 +22,7 @@ MAY = {
   'checkpoint': set(),
   'workdir': {'files'},
   'stop': set(),
+  'vitals': {'step'},
   'memory': set(),
   'population': set(),
   'interpret': {'interpret', 'data', 'files', 'workdir', 'writer'},
