@@ -75,8 +75,8 @@ class TaskRun:
     """A population that cannot fit is told before anything is compiled."""
     members, train = len(self.parts.members), self.config.train
     model = self.parts.tuned_model.model
-    if members == 1:
-      return
+    if step.at_once(members) == 1:
+      return  # nothing of theirs is held but prompts
     memory.check(
       members,
       each=memory.member_bytes(

@@ -104,7 +104,8 @@ def make_train_step(
 ) -> Callable[[TrainState, Tree, Batch], tuple[TrainState, dict]]:
   """A jitted (state, frozen, batch) -> (state, metrics); donates the state.
 
-  Each member is stepped as if it were alone: nothing is summed over them.
+  Each member is stepped as if it were alone: nothing is summed over them. How
+  many go side by side says `at_once`.
 
   Args:
     make_tx: a learning rate -> the optimizer.
@@ -112,11 +113,13 @@ def make_train_step(
   """
 
   def population(state: TrainState, frozen: Tree, batch: Batch):
-    def member(state, batch, rate):
+    def member(own):
+      state, batch, rate = own
       return update(state, frozen, batch, tx=make_tx(rate))
 
     update = _update(tuned_model, options)
-    return jax.vmap(member)(state, batch, jnp.asarray(rates, jnp.float32))
+    own = state, batch, jnp.asarray(rates, jnp.float32)
+    return _each(member, own, members=len(rates))
 
   return jax.jit(population, donate_argnums=0)
 
@@ -293,14 +296,39 @@ def _over_members(function: Callable) -> Callable:
 
   def members(tuned, frozen, batch):
     leaves = jax.tree.leaves(tuned)
-    return jax.vmap(
-      function,
-      in_axes=(0, None, None),
-      axis_name=MEMBERS,
-      axis_size=leaves[0].shape[0] if leaves else 1,  # no method: one member
-    )(tuned, frozen, batch)
+    return _each(
+      lambda own: function(own, frozen, batch),
+      tuned,
+      members=leaves[0].shape[0] if leaves else 1,  # no method: one member
+    )
 
   return members
+
+
+def _each(function: Callable, own: Tree, *, members: int) -> Tree:
+  """function(what is a member's own) of each, so many side by side.
+
+  What is side by side has the axis name MEMBERS.
+  """
+  size = at_once(members)
+  side_by_side = jax.vmap(function, axis_name=MEMBERS, axis_size=size)
+  if size == members:
+    return side_by_side(own)
+  groups = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), own)
+  return jax.tree.map(
+    lambda x: x.reshape(-1, *x.shape[2:]), jax.lax.map(side_by_side, groups)
+  )
+
+
+def at_once(members: int) -> int:
+  """How many members are worked on side by side: all, but on a CPU one.
+
+  One member's batch keeps the few cores of a CPU busy. The activations of five
+  only leave its caches, and are so large that they come from the system anew,
+  page by page, at every step: slower than one member after another, by
+  `python -m ptjax.bench population`, and five times the memory.
+  """
+  return 1 if jax.default_backend() == 'cpu' else members
 
 
 def _of_rows(tuned: Tree, batch: Batch) -> Tree:

@@ -163,6 +163,62 @@ def test_an_update_that_is_not_finite_is_not_made():
     assert (np.abs(new.tuned['w'] - start_at['w']).max() > 0) == made
 
 
+def population(parts, size):
+  """The state of so many members that differ, and their batch."""
+  tuned_model, tuned, frozen, make_tx = parts
+  scales = jnp.linspace(0.5, 1.5, size)
+
+  def begin(scale):
+    own = jax.tree.map(lambda x: x * scale, tuned)
+    return step.init_state(own, make_tx(0.3), rng=jax.random.key(2))
+
+  batches = [tiny.batch(seed) for seed in range(size)]
+  batch = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
+  return jax.vmap(begin)(scales), frozen, batch
+
+
+def test_members_are_the_same_in_turn_and_side_by_side(parts, monkeypatch):
+  """Side by side is what an accelerator does, in turn what a CPU does."""
+  tuned_model, _, _, make_tx = parts
+  state, frozen, batch = population(parts, 4)
+  tuned = state.tuned
+  rows = tiny.batch(9)
+  rows['choices'] = np.stack([rows['targets'], rows['targets'][::-1]], 1)
+  found = {}
+  for size in (1, 2, 4):
+    monkeypatch.setattr(step, 'at_once', lambda members, size=size: size)
+    rates = [0.03, 0.1, 0.3, 1.0]
+    train_step = step.make_train_step(tuned_model, make_tx, rates=rates)
+    copy = jax.tree.map(jnp.copy, state)
+    after, metrics = train_step(copy, frozen, batch)
+    answers = step.make_answers(tuned_model)
+    found[size] = (
+      {'prompt': after.tuned['prompt']['encoder'], **metrics},
+      step.make_choices(tuned_model)(tuned, frozen, rows),
+      answers(tuned, frozen, rows, max_length=6),
+    )
+  for size in (2, 4):
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
+      *(found[1], found[size]),
+    )
+  stepped, (nats_ExBxC, _), ids_ExBxT = found[1]
+  assert len(set(stepped['update_norm'].tolist())) == 4
+  assert nats_ExBxC.shape == (4, 4, 2) and ids_ExBxT.shape == (4, 4, 6)
+  assert np.abs(np.diff(nats_ExBxC, axis=0)).min() > 0
+
+
+def test_on_a_cpu_members_take_turns_in_the_memory_of_one(parts):
+  tuned_model, _, _, make_tx = parts
+
+  def temporary(size):
+    train_step = step.make_train_step(tuned_model, make_tx, rates=[0.3] * size)
+    compiled = train_step.lower(*population(parts, size)).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+  assert temporary(4) < 1.5 * temporary(1)
+
+
 def test_dropout_repeats_by_step_and_differs_between_steps(parts):
   _, _, frozen, tx = parts
   config = dataclasses.replace(tiny.CONFIG, dropout_rate=0.5)
