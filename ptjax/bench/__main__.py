@@ -1,0 +1,118 @@
+"""`python -m ptjax.bench population [--members=1,2,5 …]`: what it costs, as
+ratios of what is timed side by side in one run.
+
+Owns the command line. Exit codes as in `ptjax.main`.
+"""
+
+import argparse
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from ptjax.config import UserError
+
+NAMES = ('population',)
+
+
+def main(argv: Sequence[str]) -> int:
+  """Runs one benchmark; returns the exit code."""
+  try:
+    _run(_parse(argv))
+  except UserError as error:
+    print(f'ptjax: {error}', file=sys.stderr)
+    return 2
+  except KeyboardInterrupt:
+    print('ptjax: interrupted', file=sys.stderr)
+    return 1
+  return 0
+
+
+def _run(asked: argparse.Namespace) -> None:
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  # After the environment: jax reads it when it is imported.
+  import jax
+
+  from ptjax import workdir
+  from ptjax.bench import population, tables
+
+  plan = population.plan(
+    jax.default_backend(),
+    models=asked.shapes,
+    batches=asked.batch,
+    inputs=asked.input,
+    prompts=asked.prompt,
+    members=asked.members,
+    steps=asked.steps,
+    repeats=asked.repeats,
+  )
+  folder = pathlib.Path(asked.out).expanduser() if asked.out else None
+  folder = folder or workdir.fresh('bench', root=pathlib.Path('runs'))
+  about = {'benchmark': asked.benchmark, 'machine': tables.machine()}
+  found = {**about, 'repeats': plan.repeats, **population.run(plan)}
+  for text in (*tables.tell(found), *tables.write(found, folder)):
+    print(text)
+
+
+class _Parser(argparse.ArgumentParser):
+  def error(self, message: str) -> NoReturn:
+    raise UserError(f'{message}; see python -m ptjax.bench --help')
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+  parser = _Parser(
+    prog='python -m ptjax.bench',
+    description='Ratios of what is timed in turn, in one run.',
+    allow_abbrev=False,
+  )
+  parser.add_argument('benchmark', choices=NAMES)
+  for name, what in (
+    ('members', 'members of the populations, such as 1,2,5'),
+    ('batch', 'rows a member'),
+    ('input', 'padded input lengths, in pieces'),
+    ('prompt', 'virtual tokens, one number for each input length'),
+  ):
+    parser.add_argument(f'--{name}', type=_counts, default=(), help=what)
+  parser.add_argument(
+    '--shapes',
+    type=_words,
+    default=(),
+    help='miniature, small, base, large, xl; the last four are T5 1.1 with '
+    'random weights',
+  )
+  parser.add_argument(
+    '--steps', type=_count, default=10, help='of a whole job; 0 = none'
+  )
+  parser.add_argument('--repeats', type=_count, default=5, help='pairs')
+  parser.add_argument('--out', default='', help='folder of JSON and picture')
+  asked = parser.parse_args(list(argv))
+  for name in ('members', 'batch', 'input', 'prompt', 'repeats'):
+    _positive(name, getattr(asked, name))
+  return asked
+
+
+def _count(text: str) -> int:
+  if not text.isdecimal():
+    raise argparse.ArgumentTypeError(f'{text!r} is not a whole number')
+  return int(text)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+  return tuple(_count(word) for word in _words(text))
+
+
+def _words(text: str) -> tuple[str, ...]:
+  words = tuple(dict.fromkeys(filter(None, text.split(','))))
+  if not words:
+    raise argparse.ArgumentTypeError('it names nothing')
+  return words
+
+
+def _positive(name: str, value: Any) -> None:
+  if 0 in (value if isinstance(value, tuple) else (value,)):
+    raise UserError(f'--{name} must be 1 or more')
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv[1:]))
