@@ -125,17 +125,42 @@ def write(found: dict[str, Any], folder: pathlib.Path) -> Iterator[str]:
   except ImportError:
     yield "no picture, which needs matplotlib: pip install 'ptjax[plots]'"
     return
-  figure = Figure(figsize=(6, 4), dpi=150)
-  axes = figure.subplots()
-  for case, rates in by_case(found['steps']).items():
-    counts = sorted(rates)
-    axes.plot(counts, [rates[n] for n in counts], marker='o', label=case)
-  axes.set_xlabel('members')
-  axes.set_ylabel('examples/s')
-  axes.set_ylim(bottom=0)
-  if axes.lines:
-    axes.legend(fontsize=7)
+  height = max(4.0, 0.25 * len(found['steps']))  # inches
+  figure = Figure(figsize=(9, height), dpi=150, layout='constrained')
+  _draw(figure, found['steps'])
   path = path.with_suffix('.png')
   with files.replaced(path) as aside:
-    figure.savefig(aside, format='png', bbox_inches='tight')
+    figure.savefig(aside, format='png')
   yield f'{path}'
+
+
+def _draw(figure: Any, rows: list[dict[str, Any]]) -> None:
+  """What a member's share of a step costs; and examples/s over members."""
+  rates = by_case(rows)
+  rows = [row for row in rows if 'failed' not in row]
+  grows = any(len(of_case) > 1 for of_case in rates.values())
+  shares, *speeds = figure.subplots(1, 1 + grows, squeeze=False)[0]
+  for at, row in enumerate(rows):
+    low, middle, high = (
+      row['times'][key] / row['members'] for key in ('min', 'median', 'max')
+    )
+    bar = [[middle - low], [high - middle]]
+    shares.errorbar([middle], [at], xerr=bar, fmt='o', color='C0')
+  shares.axvline(1, color='0.6')
+  shares.set_yticks(range(len(rows)), [_label(row) for row in rows])
+  shares.margins(y=0.1)
+  shares.invert_yaxis()
+  shares.set_xlim(left=0)
+  shares.set_xlabel('step of all / (members × step of one)')
+  for axes in speeds:
+    for case, of_case in rates.items():
+      axes.plot(*zip(*sorted(of_case.items())), marker='o', label=case)
+    axes.margins(y=0.1)
+    axes.set_ylim(bottom=0)
+    axes.set(xlabel='members', ylabel='examples/s')
+    axes.legend(fontsize=6)
+
+
+def _label(row: dict[str, Any]) -> str:
+  rows, lengths = '{batch} × {members}', '{prompt} + {input}'
+  return f'{{model}}, {rows} rows of {lengths}'.format(**row)

@@ -246,3 +246,24 @@ def test_the_command_prints_and_leaves_what_it_found(
   assert [r['members'] for r in found['steps']] == [1, 2]
   assert found['steps'][1]['times']['median'] > 0
   assert (tmp_path / 'population.png').exists() or 'no picture' in out
+
+
+def test_the_picture_shows_each_share_and_where_it_grows():
+  figures = pytest.importorskip('matplotlib.figure')
+  rows = [
+    row(2, times=2.5, memory=1.0, rate=100.0),
+    row(5, times=4.0, memory=1.0, rate=104.0),
+    {**row(20, times=1.0, memory=1.0, rate=1.0), 'failed': 'out of memory'},
+  ]
+  figure = figures.Figure()
+  tables._draw(figure, rows)
+  shares, speeds = figure.axes
+  points = [
+    line.get_xdata()[0] for line in shares.lines if line.get_marker() == 'o'
+  ]
+  np.testing.assert_allclose(points, [1.25, 0.8])
+  (line,) = speeds.lines
+  np.testing.assert_array_equal(line.get_xydata(), [[2, 100], [5, 104]])
+  figure = figures.Figure()
+  tables._draw(figure, rows[:1])
+  assert len(figure.axes) == 1
