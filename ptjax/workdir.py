@@ -16,7 +16,14 @@ from ptjax import files
 from ptjax.config import UserError
 
 # What may differ between the runs that share a folder: it changes no number.
-FREE = ('wandb', 'tensorboard', 'mode', 'train.in_flight')
+FREE = (
+  'wandb',
+  'tensorboard',
+  'mode',
+  'train.in_flight',
+  'population.memory',
+  'neighbours',
+)
 
 
 # What a run leaves from its first step on.
