@@ -87,13 +87,20 @@ def recorded(logits, mask):
   return np.asarray(logits)[:, ::step][mask[:, ::step]]
 
 
+def long(*cases):
+  """Cases that compile for long, and say little more than the others."""
+  return [pytest.param(*case, marks=pytest.mark.full) for case in cases]
+
+
 @pytest.mark.parametrize(
   'case,scan,remat',
   [
     *((case, True, False) for case in CASES),
-    ('pythia', True, True),
-    ('pythia', False, False),
-    ('pythia', False, True),
+    *long(
+      ('pythia', True, True),
+      ('pythia', False, False),
+      ('pythia', False, True),
+    ),
   ],
 )
 def test_logits_are_transformers(case, scan, remat):
@@ -113,7 +120,7 @@ def test_logits_are_transformers(case, scan, remat):
   'case,where',
   [
     *((case, 'front') for case in CASES),
-    *((case, 'each_front') for case in FAMILIES),
+    *long(*((case, 'each_front') for case in FAMILIES)),
   ],
 )
 def test_a_prefix_is_the_prompt_in_front(case, where):
@@ -170,7 +177,12 @@ def greedy(model, steps, held, ids, mask, prefix=None):
 
 
 @pytest.mark.parametrize(
-  'case,scan', [*((case, True) for case in CASES), ('llama', False)]
+  'case,scan',
+  [
+    *((case, True) for case in FAMILIES),
+    *long(*((case, True) for case in CASES if case not in FAMILIES)),
+    *long(('llama', False)),
+  ],
 )
 def test_greedy_decoding_is_generate(case, scan):
   model, held = loaded(case).model.clone(scan=scan), variables(case)
@@ -224,7 +236,11 @@ def cached(case, *, each: bool = False):
 
 
 @pytest.mark.parametrize(
-  'case,each', [*((case, False) for case in FAMILIES), ('llama', True)]
+  'case,each',
+  [
+    (FAMILIES[0], False),
+    *long(*((case, False) for case in FAMILIES[1:]), ('llama', True)),
+  ],
 )
 def test_cached_steps_behind_a_prefix_are_teacher_forcing(case, each):
   found, expected, cache = cached(case, each=each)
@@ -260,7 +276,10 @@ def losses(case, dtype):
   }
 
 
-@pytest.mark.parametrize('case', (*FAMILIES, 'neox_sequential'))
+@pytest.mark.parametrize(
+  'case',
+  [FAMILIES[0], *long(*((c,) for c in (*FAMILIES[1:], 'neox_sequential')))],
+)
 def test_once_is_concatenation_in_loss_and_gradient(case):
   for dtype, bound in ((jnp.float32, 1e-5), (jnp.float64, 1e-12)):
     with jax.enable_x64(dtype == jnp.float64):
@@ -359,6 +378,7 @@ def test_a_shared_prefix_is_not_copied_for_each_row():
     assert f'f32[{",".join(map(str, shape))}]' not in text
 
 
+@pytest.mark.full
 def test_gradients_are_the_same_however_layers_are_run():
   case, given = 'pythia', causal_models.questions()
   prompt, gradients = rows_of('pythia')[0], []
@@ -377,6 +397,7 @@ def test_gradients_are_the_same_however_layers_are_run():
     assert difference(other, gradients[0], name='gradient') <= 1e-5
 
 
+@pytest.mark.full
 @pytest.mark.parametrize('case', ('gpt2_untied', 'neox_sequential', 'llama3'))
 def test_every_parameter_gets_a_gradient(case):
   given, model = causal_models.inputs(), loaded(case).model
