@@ -132,10 +132,11 @@ class Parts:
     model = tree.flatten({'model': self.loaded.params})
     for own in owns:
       self._check_shapes(tree.flatten(own), model)
-    rest = {name: leaf for name, leaf in model.items()}
-    for name in tree.flatten(owns[0]) if owns else ():
-      rest.pop(name, None)
-    return stack(owns) if owns else {}, tree.unflatten(rest)
+    if not owns:
+      return {}, tree.unflatten(model)
+    held = tree.flatten(owns[0])
+    rest = {name: leaf for name, leaf in model.items() if name not in held}
+    return stack(owns), tree.unflatten(rest)
 
   def _check_shapes(self, held: dict[str, Any], model: dict[str, Any]) -> None:
     width = self.loaded.config.d_model
