@@ -31,6 +31,12 @@ def default() -> ConfigDict:
   c.scan = True  # one compiled layer, looped; False unrolls
   c.remat = False  # recompute activations in the backward pass: less memory
 
+  # Devices, as data x fsdp x tensor; -1 = the rest of them. See ptjax/mesh.py.
+  c.mesh = ConfigDict()
+  c.mesh.data = -1  # parts of a batch; weights whole
+  c.mesh.fsdp = 1  # parts of a batch and of the weights
+  c.mesh.tensor = 1  # parts of each layer: divides its heads and widths
+
   # Tasks and data.
   c.task = 'superglue'  # a task, several joined by '+', or a suite's name
   c.data = 'miniature'  # miniature | folder of jsonl | hub | hub:OWNER/NAME

@@ -19,6 +19,7 @@ import numpy as np
 from ptjax import (
   evaluate,
   memory,
+  mesh,
   population,
   report,
   step,
@@ -74,20 +75,20 @@ class TaskRun:
   def _check_memory(self) -> None:
     """A population that cannot fit is told before anything is compiled."""
     members, train = len(self.parts.members), self.config.train
-    model = self.parts.tuned_model.model
+    model, layout = self.parts.tuned_model.model, self.parts.layout
     if step.at_once(members) == 1:
       return  # nothing of theirs is held but prompts
     memory.check(
       members,
       each=memory.member_bytes(
         model.config,
-        batch=train.batch_size // train.accumulate,
+        batch=train.batch_size // train.accumulate // layout.row_shards,
         length=self.parts.tuned_model.method.front + self.train.buckets[-1],
         target=self.train.target_length,
         itemsize=np.dtype(model.dtype).itemsize,
         remat=model.remat,
       ),
-      weights=sum(x.nbytes for x in jax.tree.leaves(self.parts.loaded.params)),
+      weights=mesh.bytes_on_one(self.parts.loaded.params),
       limit_gib=self.config.population.memory,
       task=self.name,
     )
@@ -205,6 +206,7 @@ class TaskRun:
         batch_size=self.config.train.batch_size,
         seed=member.seed,
         start_step=start,
+        share=self.parts.layout.share,
       )
       for member in self.parts.members
     ]
@@ -271,7 +273,8 @@ class TaskRun:
     if good:
       # Tried again, it is judged again.
       self.failed = {}
-      state = self.state.replace(ok=jnp.ones_like(self.state.ok))
+      ok = np.ones(self.state.ok.shape, bool)
+      state = self.parts.layout.replicate(self.state.replace(ok=ok))
       self.checkpoints.save(good, state, self._position(good, 0.0))
     raise RunFailed(
       f'{self.name}: {vitals.said(values, last)} at step {at} is not finite'
@@ -285,8 +288,9 @@ class TaskRun:
     )
     found = evaluate.all_scores(self.task, answers, self.dev)
     each = found['members']
-    score_E = jnp.asarray([m['score'] for m in each], jnp.float32)
-    self.state = step.note_score(self.state, score_E)
+    score_E = np.asarray([m['score'] for m in each], np.float32)
+    noted = step.note_score(self.state, score_E)
+    self.state = self.parts.layout.replicate(noted)
     values = {
       f'dev/{name}': [m['metrics'][name] for m in each]
       for name in each[0]['metrics']

@@ -211,7 +211,9 @@ class Server:
     lengths = [len(row.inputs) for row in encoded]
     for part in pipeline.eval_batches(
       encoded,
-      batch_size=min(made.config.eval.batch_size, len(encoded)),
+      batch_size=made.layout.fit(
+        min(made.config.eval.batch_size, len(encoded))
+      ),
       buckets=batch.choose_buckets(lengths, max_length=max(lengths)),
     ):
       member_B = member_N[part['index']]  # of a filler row the last one's

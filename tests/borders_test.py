@@ -21,6 +21,7 @@ MAY = {
   'optim': {'tree'},
   'checkpoint': set(),
   'workdir': {'files'},
+  'mesh': set(),
   'stop': set(),
   'vitals': {'step'},
   'memory': set(),

@@ -5,6 +5,7 @@ forced or step by step with its own cache. Knows ports, not the methods that
 fill them; no tokenizer and no file.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -140,7 +141,8 @@ class T5(nn.Module):
       x_BxTxD = x_BxTxD * self.config.d_model**-0.5
     if self.config.tied:
       return self.token_embedder.logits(x_BxTxD)
-    return self.head(x_BxTxD, out_dtype=jnp.float32)
+    head = functools.partial(self.head, out_dtype=jnp.float32)
+    return layers.to_vocab(head, x_BxTxD)
 
 
 class Encoder(nn.Module):

@@ -324,12 +324,13 @@ PLACED = """
 import sys
 import jax
 import numpy as np
+from ptjax import mesh as mesh_lib
 from ptjax.weights import load
 
 mesh = jax.make_mesh((2,), ('model',))
 halved = []
 
-def placement(path, shape):
+def sharding(path, shape):
   axes = [None] * len(shape)
   even = [i for i, n in enumerate(shape) if n % 2 == 0]
   for i in even[-1:]:
@@ -337,6 +338,10 @@ def placement(path, shape):
     halved.append(path)
   spec = jax.sharding.PartitionSpec(*axes)
   return jax.sharding.NamedSharding(mesh, spec)
+
+def placement(model):
+  named = mesh_lib.logical_axes(model)
+  return {path: sharding(path, shape) for path, (_, shape) in named.items()}
 
 whole = load.load(sys.argv[1], device_put=False).params
 placed = load.load(sys.argv[1], placement=placement).params
