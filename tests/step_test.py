@@ -184,6 +184,7 @@ def test_members_are_the_same_in_turn_and_side_by_side(parts, monkeypatch):
   tuned = state.tuned
   rows = tiny.batch(9)
   rows['choices'] = np.stack([rows['targets'], rows['targets'][::-1]], 1)
+  rows['choice_lengths'] = (rows['choices'] != 0).sum(-1)
   found = {}
   for size in (1, 2, 4):
     monkeypatch.setattr(step, 'at_once', lambda members, size=size: size)
