@@ -110,6 +110,8 @@ def default() -> ConfigDict:
   c.temperature = 0.0  # 0 = greedy
   c.top_k = 0  # pieces kept; 0 = all
   c.top_p = 1.0  # probability kept
+  c.beams = 1  # searched at once, also where answers are scored; 1 = greedy
+  c.length_penalty = 1.0  # of beams; above 0, longer answers are favoured
 
   c.neighbours = 5  # of --mode=inspect: pieces listed a virtual token
 

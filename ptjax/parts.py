@@ -19,7 +19,7 @@ from ptjax.config import UserError, one_of
 from ptjax.data import tokenizer
 from ptjax.export import names
 from ptjax.methods import base
-from ptjax.predict import sample
+from ptjax.predict import beam, sample
 from ptjax.tuned import base as tuned_base
 from ptjax.weights import load
 
@@ -66,7 +66,12 @@ class Parts:
 
   @functools.cached_property
   def answers(self) -> Any:
-    return step.make_answers(self.tuned_model)
+    # Never drawn at random: a score is to be the same tomorrow.
+    found = sampler(self.config)
+    drawn = isinstance(found, sample.Sample)
+    return step.make_answers(
+      self.tuned_model, sampler=sample.Greedy() if drawn else found
+    )
 
   @functools.cached_property
   def choices(self) -> Any:
@@ -185,11 +190,14 @@ def build(config: ConfigDict) -> Parts:
   check(config)
   method = base.make(config.method)
   loaded = load.load(config.model, dtype=dtype(config))
+  pieces = _pieces(config, loaded)
   model = loaded.model.clone(
     scan=config.scan,
     remat=config.remat,
     config=dataclasses.replace(
-      loaded.config, dropout_rate=config.train.dropout
+      loaded.config,
+      dropout_rate=config.train.dropout,
+      eos_id=pieces.eos_id,  # of several ends the one that texts have
     ),
   )
   tuned_model = tuned_base.make(model, method)
@@ -198,7 +206,6 @@ def build(config: ConfigDict) -> Parts:
       'train.loss=text is for decoder-only models, whose input is said as it '
       f'is read; {config.model} is not one; use train.loss=targets'
     )
-  pieces = _pieces(config, loaded)
   _check_fit(pieces, loaded, causal=tuned_model.causal)
   if tuned_model.causal and pieces.note:
     progress.say(pieces.note)
@@ -226,7 +233,7 @@ def _check_fit(
   if pieces.vocab_size > config.vocab_size:
     why = f'has {pieces.vocab_size} pieces, but there are {config.vocab_size}'
     why += ' embedding rows'
-  elif causal and pieces.eos_id != config.eos_id:
+  elif causal and pieces.eos_id not in (config.eos_id, *config.ends):
     # What pads is masked, and most say nothing of it.
     why = f'ends with id {pieces.eos_id}, but the model with {config.eos_id}'
   elif not causal and theirs != (config.eos_id, config.pad_id):
@@ -304,13 +311,22 @@ def dtype(config: ConfigDict) -> str:
 
 
 def sampler(config: ConfigDict) -> Any:
-  """How tokens are drawn: greedy at temperature 0."""
+  """How an answer is found: greedy, drawn at random, or by several beams."""
+  if config.beams < 1:
+    raise UserError(f'beams={config.beams} must be at least 1')
   if config.temperature < 0 or config.top_k < 0 or not 0 < config.top_p <= 1:
     raise UserError(
       f'temperature={config.temperature}, top_k={config.top_k}, '
       f'top_p={config.top_p}: need temperature >= 0, top_k >= 0 and '
       '0 < top_p <= 1'
     )
+  if config.beams > 1:
+    if config.temperature:
+      raise UserError(
+        f'beams={config.beams} and temperature={config.temperature}: beams '
+        'look for the likeliest answer, and nothing is drawn; set one of them'
+      )
+    return beam.Beams(config.beams, length_penalty=config.length_penalty)
   if not config.temperature:
     return sample.Greedy()
   return sample.Sample(

@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ptjax.predict import rank, sample
+from ptjax.predict import beam, rank, sample
 from ptjax.tuned.base import Batch, Tree, TunedModel
+
+_GREEDY = sample.Greedy()
 
 # The metrics of a step that must be finite, or the step is not made.
 FINITE = ('loss', 'grad_norm', 'update_norm')
@@ -236,7 +238,7 @@ def make_choices(tuned_model: TunedModel) -> Callable[..., jax.Array]:
 
 
 def make_generate(
-  tuned_model: TunedModel, *, sampler: sample.Sampler
+  tuned_model: TunedModel, *, sampler: sample.Sampler | beam.Beams
 ) -> Callable[..., jax.Array]:
   """A jitted (tuned, frozen, batch, rng, *, max_length) -> ids_BxT.
 
@@ -255,8 +257,12 @@ def make_generate(
   return jax.jit(generate, static_argnames='max_length')
 
 
-def make_answers(tuned_model: TunedModel) -> Callable[..., jax.Array]:
-  """A jitted (tuned, frozen, batch, *, max_length) -> greedy ids_ExBxT."""
+def make_answers(
+  tuned_model: TunedModel,
+  *,
+  sampler: sample.Sampler | beam.Beams = _GREEDY,
+) -> Callable[..., jax.Array]:
+  """A jitted (tuned, frozen, batch, *, max_length) -> ids_ExBxT."""
 
   def answers(tuned, frozen, batch, *, max_length):
     def member(tuned, frozen, batch):
@@ -264,6 +270,7 @@ def make_answers(tuned_model: TunedModel) -> Callable[..., jax.Array]:
         tuned_model,
         *(tuned, frozen, batch),
         max_length=max_length,
+        sampler=sampler,
         axis_name=MEMBERS,
       )
 
@@ -273,22 +280,37 @@ def make_answers(tuned_model: TunedModel) -> Callable[..., jax.Array]:
 
 
 def _generate(
-  tuned_model: TunedModel, tuned: Tree, frozen: Tree, batch: Batch, **options
+  tuned_model: TunedModel,
+  tuned: Tree,
+  frozen: Tree,
+  batch: Batch,
+  *,
+  max_length: int,
+  sampler: sample.Sampler | beam.Beams,
+  **options,
 ) -> jax.Array:
   config = tuned_model.model.config
   first_BxV, cache = tuned_model.prefill(
-    tuned, frozen, batch, max_length=options['max_length']
+    tuned, frozen, batch, max_length=max_length
   )
-  return sample.generate(
-    lambda ids_B, cache: tuned_model.decode_step(tuned, frozen, ids_B, cache),
-    cache,
-    batch_size=batch['inputs'].shape[0],
-    start_id=getattr(config, 'decoder_start_id', 0),
-    eos_id=config.eos_id,
-    pad_id=config.pad_id,
-    first_BxV=first_BxV,
-    **options,
-  )
+  found = {
+    'batch_size': batch['inputs'].shape[0],
+    'start_id': getattr(config, 'decoder_start_id', 0),
+    'eos_id': config.eos_id,
+    'pad_id': config.pad_id,
+    'max_length': max_length,
+    'first_BxV': first_BxV,
+  }
+
+  def step_fn(ids_B, cache):
+    return tuned_model.decode_step(tuned, frozen, ids_B, cache)
+
+  if isinstance(sampler, beam.Beams):
+    axes = tuned_model.cache_axes
+    return beam.generate(
+      step_fn, cache, beams=sampler, batch_axes=axes, **found
+    )
+  return sample.generate(step_fn, cache, sampler=sampler, **found, **options)
 
 
 MEMBERS = 'members'

@@ -49,6 +49,11 @@ class TunedModel(abc.ABC):
   def causal(self) -> bool:
     """Whether an answer goes on from its input, with no end between."""
 
+  @property
+  @abc.abstractmethod
+  def cache_axes(self) -> dict[str, int | None]:
+    """The batch axis of each leaf of a cache; None where it has no batch."""
+
   def check_context(self, *, inputs: int, targets: int) -> None:
     """Refuses lengths in pieces that the model has no positions for.
 

@@ -11,7 +11,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from ptjax.models import causal, ports
+from ptjax.models import causal as network
+from ptjax.models import ports
 from ptjax.predict import rank
 from ptjax.tuned import base
 from ptjax.tuned.base import Batch, Tree
@@ -31,10 +32,11 @@ class Tuned(base.TunedModel):
   once: bool = True
 
   causal = True
+  cache_axes = network.CACHE_BATCH_AXES
 
   def check_context(self, *, inputs: int, targets: int) -> None:
     front = self.method.front
-    causal.check_context(
+    network.check_context(
       self.model.config, prompt=front, inputs=inputs, targets=targets
     )
 
@@ -115,7 +117,7 @@ class _Run:
   ):
     self.model, self.rng = tuned_model.model, rng
     self.inputs = batch['inputs'], batch['input_mask'].astype(bool)
-    self.prefix: tuple[causal.Prefix, ...] = ()
+    self.prefix: tuple[network.Prefix, ...] = ()
     front_B = tuned_model._front(batch)
     ids_P = tuned_model._virtual_ids(batch['inputs'].dtype)
     if not len(ids_P):
@@ -154,14 +156,14 @@ class _Run:
       method='hidden',
     )
     if length:
-      last_BxD = causal.at_last(x_BxSxD[:, :length], mask_BxL)
-      last_BxD = causal.or_before(last_BxD, mask_BxL, self.prefix)
+      last_BxD = network.at_last(x_BxSxD[:, :length], mask_BxL)
+      last_BxD = network.or_before(last_BxD, mask_BxL, self.prefix)
     else:
       rows = len(ids_BxL), x_BxSxD.shape[-1]
       last_BxD = jnp.broadcast_to(self.prefix[-1]['last'], rows)
     return jnp.concatenate([last_BxD[:, None], x_BxSxD[:, length:]], axis=1)
 
-  def _prompt(self, rows, ids_P, front_B, member_B, count) -> causal.Prefix:
+  def _prompt(self, rows, ids_P, front_B, member_B, count) -> network.Prefix:
     """The prompts' keys and values, of M prompts or, if several, of B rows."""
     front_M = jnp.zeros(count, front_B.dtype).at[member_B].max(front_B)
     mask_MxP = base.last(front_M, len(ids_P))
@@ -172,8 +174,8 @@ class _Run:
     prefix = self.apply(ids_MxP, mask_MxP, method='key_values', draw=0)
     self.variables = whole
     if count > 1:
-      prefix = causal.of_rows(prefix, member_B)
-    return causal.leave_out(prefix, front_B > 0)
+      prefix = network.of_rows(prefix, member_B)
+    return network.leave_out(prefix, front_B > 0)
 
 
 def _distinct(tuned: Tree, batch: Batch) -> tuple[Tree, jax.Array, int]:

@@ -7,6 +7,7 @@ every input is encoded together with its prompt.
 import jax
 import jax.numpy as jnp
 
+from ptjax.models import t5
 from ptjax.predict import rank
 from ptjax.tuned import base
 from ptjax.tuned.base import Batch, Tree
@@ -16,6 +17,7 @@ class Tuned(base.TunedModel):
   """See `base.TunedModel`."""
 
   causal = False
+  cache_axes = t5.CACHE_BATCH_AXES
 
   def logits(
     self, tuned: Tree, frozen: Tree, batch: Batch, *, rng=None

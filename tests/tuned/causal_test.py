@@ -13,7 +13,7 @@ from ptjax import config as config_lib
 from ptjax import step
 from ptjax.methods import base
 from ptjax.models import layers
-from ptjax.predict import sample
+from ptjax.predict import beam, sample
 from ptjax.tuned import base as tuned_base
 from ptjax.weights import load
 
@@ -284,3 +284,27 @@ def test_what_is_masked_is_out_of_reach_even_if_all_is():
   made, (tuned, frozen) = tuned_model('pythia'), halves('pythia')
   given = batch('pythia', front=np.zeros(B, int))
   assert np.isfinite(logits_of(made, tuned, frozen, given)).all()
+
+
+@pytest.mark.parametrize('case', FAMILIES)
+def test_one_beam_is_greedy_and_more_find_likelier_answers(case):
+  """Scored by the whole model; the prompt is read by every beam."""
+  made, (tuned, frozen) = tuned_model(case), halves(case)
+  given, end = batch(case), loaded(case).config.eos_id
+
+  def said(sampler):
+    run = step.make_generate(made, sampler=sampler)
+    return np.asarray(run(tuned, frozen, given, None, max_length=4))
+
+  def nats(ids):
+    ended = np.cumsum(ids == end, axis=1) - (ids == end) > 0
+    row = given | {'targets': ids, 'target_mask': ~ended}
+    run = step.make_log_probs(made)
+    return np.asarray(run(tuned, frozen, row)[0])
+
+  greedy = said(sample.Greedy())
+  one = said(beam.Beams(1, length_penalty=0.0))
+  np.testing.assert_allclose(nats(one), nats(greedy), rtol=1e-5)
+  many = said(beam.Beams(8, length_penalty=0.0))
+  assert (nats(many) >= nats(greedy) - 1e-5).all()
+  assert (nats(many) > nats(greedy) + 1e-3).any()

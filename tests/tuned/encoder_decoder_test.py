@@ -10,7 +10,7 @@ from ptjax import config as config_lib
 from ptjax import step, tree
 from ptjax.config import UserError
 from ptjax.methods import base
-from ptjax.predict import sample
+from ptjax.predict import beam, sample
 from ptjax.tuned import base as tuned_base
 
 
@@ -141,3 +141,16 @@ def test_a_pattern_may_move_weights_of_the_model_beside_the_prompt(parts):
   assert not names & set(tree.flatten(frozen))
   with pytest.raises(UserError, match="'modle/.\\*' matches none"):
     tuned_model.init(jax.random.key(1), params, tune=('modle/.*',))
+
+
+def test_beams_find_answers_no_less_likely_than_greedy(parts):
+  tuned_model, tuned, frozen, _ = parts
+  batch, found = tiny.batch(), []
+  for sampler in (sample.Greedy(), beam.Beams(6, length_penalty=0.0)):
+    generate = step.make_generate(tuned_model, sampler=sampler)
+    ids = np.asarray(generate(tuned, frozen, batch, None, max_length=5))
+    row = batch | {'targets': ids, 'target_mask': ids != 0}
+    nats, _ = step.make_log_probs(tuned_model)(tuned, frozen, row)
+    found.append(np.asarray(nats))
+  assert (found[1] >= found[0] - 1e-5).all()
+  assert (found[1] > found[0] + 1e-3).any()
