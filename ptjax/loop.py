@@ -167,7 +167,8 @@ class TaskRun:
     self.log.say(
       report.health(self.name, health, train=self.train, dev=self.dev)
     )
-    for remark in self.task.remarks([*self.train.examples, *self.dev.examples]):
+    seen = [*self.train.examples, *self.dev.examples]
+    for remark in (*self.task.remarks(seen), *self.train.remarks):
       self.log.say(f'  {remark}')
     if not np.any(after.ok):
       self._fail(values, at=1)

@@ -127,6 +127,8 @@ def evaluate_only(
     found = {}
     for task, splits in data:
       name = split.short(task)
+      for remark in splits[split.reported(config)].remarks:
+        log.say(f'{name}: {remark}')
       made, tuned, frozen = serve.with_prompts(
         config, prompts[name], made=made, say=log.say
       )

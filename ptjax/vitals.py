@@ -13,8 +13,10 @@ Values = dict[str, list[float]]
 
 
 def read(metrics: dict[str, Any]) -> Values:
-  """{name: [E]}; waits for the device."""
-  return {k: np.asarray(v, float).tolist() for k, v in metrics.items()}
+  """{name: [E]}, with each loss as a perplexity; waits for the device."""
+  out = {k: np.asarray(v, float).tolist() for k, v in metrics.items()}
+  with np.errstate(over='ignore'):
+    return out | {'perplexity': np.exp(out['loss']).tolist()}
 
 
 def broken(values: Values) -> list[int]:

@@ -27,6 +27,7 @@ class Split:
       task, so that a function is compiled once for each.
     target_length: padded length of its targets and choices, likewise.
     cut: inputs that were too long, and so lost their end.
+    remarks: sentences about the task's splits that a reader must know.
   """
 
   name: str
@@ -35,6 +36,7 @@ class Split:
   buckets: tuple[int, ...]
   target_length: int
   cut: int
+  remarks: tuple[str, ...] = ()
 
   def __len__(self) -> int:
     return len(self.examples)
@@ -161,7 +163,8 @@ def load(
   length = batch.target_length(all_)
   # Asked now: buckets without room shall not end the last task of eight.
   next(pipeline.eval_batches(all_, batch_size=1, buckets=buckets))
+  remarks = tuple(source.remarks(config, task.name))
   return {
-    name: Split(name, examples, encoded, buckets, length, cut)
+    name: Split(name, examples, encoded, buckets, length, cut, remarks)
     for name, (examples, encoded, cut) in found.items()
   }
