@@ -33,7 +33,7 @@ def default() -> ConfigDict:
 
   # Tasks and data.
   c.task = 'superglue'  # a task, several joined by '+', or a suite's name
-  c.data = 'miniature'  # miniature | folder of jsonl | hub | hub:OWNER/NAME
+  c.data = 'miniature'  # miniature | folder of files | hub | hub:OWNER/NAME
   c.prefix = False  # the task's name in front of its input, as T5 had it
   c.shots = 0  # training examples kept, drawn by seed; 0 = all
   c.input_length = 512  # pieces, the longest input; what is over is cut
@@ -68,6 +68,8 @@ def default() -> ConfigDict:
   c.ablation = ConfigDict()  # a run for each value; see configs/ablations.py
   c.ablation.key = ''  # a key of this file; '' = one run
   c.ablation.over = ()  # what it takes in turn
+  c.ablation.inner_key = ''  # a second one, run at each value of the first
+  c.ablation.inner_over = ()  # what that takes
   c.tune = ()  # regular expressions over parameter names; () = the method's
 
   c.optimizer = ConfigDict()
@@ -104,11 +106,16 @@ def default() -> ConfigDict:
   c.eval.untuned = 256  # dev examples the untuned model is scored on; 0 = none
   c.eval.submission = False  # write the leaderboard's files from test splits
 
-  # predict.
+  # predict, and samples.
   c.max_length = 64  # pieces generated at most
   c.temperature = 0.0  # 0 = greedy
   c.top_k = 0  # pieces kept; 0 = all
   c.top_p = 1.0  # probability kept
+
+  # What each prompt says to one input, beside its scores; drawn as in predict.
+  c.samples = ConfigDict()
+  c.samples.query = ''  # the input; '' = none
+  c.samples.count = 3  # answers, which need a temperature above 0 to differ
 
   c.neighbours = 5  # of --mode=inspect: pieces listed a virtual token
 

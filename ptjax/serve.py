@@ -154,11 +154,16 @@ class Server:
   A row's `prompt` is the name of one of `prompts`; '' or null is the model
   alone. A row without the field has the only prompt there is.
 
+  Args:
+    made: parts of the same model, to be used again.
+
   Raises:
     UserError: prompts of different models.
   """
 
-  def __init__(self, config: Any, prompts: Sequence[Prompt]):
+  def __init__(
+    self, config: Any, prompts: Sequence[Prompt], *, made: Parts | None = None
+  ):
     bank.same_model(prompts)
     self.names = [found.name for found in prompts]
     self.lengths = [len(f.rows) for f in prompts] if len(prompts) > 1 else [0]
@@ -166,7 +171,7 @@ class Server:
     longest = max(self.lengths)
     if len(prompts) > 1:
       prompts = [_filled(found, longest) for found in prompts]
-    self.parts, tuned, self.frozen = with_prompts(config, prompts)
+    self.parts, tuned, self.frozen = with_prompts(config, prompts, made=made)
     self.mixed = len(prompts) > 1
     self.tuned = tuned
     if not self.mixed:

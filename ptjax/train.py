@@ -15,6 +15,7 @@ from ptjax import (
   loop,
   parts,
   report,
+  samples,
   serve,
   stop,
   sweep,
@@ -22,6 +23,7 @@ from ptjax import (
   workdir,
   writer,
 )
+from ptjax.config import UserError
 from ptjax.data import split
 from ptjax.export import bank, names
 from ptjax.methods import base
@@ -52,6 +54,8 @@ def run(config: Any, folder: pathlib.Path) -> dict[str, Any]:
     log.say('each prompt is the one that was best on dev')
     for line in sweep.tell(config, out, folder):
       log.say(line)
+    for line in samples.tell(folder):
+      log.say(line)
     log.say(f'{folder}: results.json, predictions/, prompts/, metrics.jsonl')
   return out
 
@@ -64,6 +68,12 @@ def check(config: Any) -> list[Any]:
   """
   parts.check(config)
   base.make(config.method)
+  samples.check(config)
+  if config.ablation.inner_key and not config.ablation.key:
+    raise UserError(
+      f'ablation.inner_key={config.ablation.inner_key} is a second key; name '
+      'the first, ablation.key'
+    )
   tasks = split.tasks(config)
   if config.eval.submission:
     for task in tasks:
@@ -99,6 +109,9 @@ def _train(
           folder=folder,
           log=log,
         )
+      if config.samples.query:
+        member = found[run_.name].get('best_member', 0)
+        samples.write(made, run_.name, member=member, folder=folder)
       _write(folder, made, found, tuned=best)
 
 

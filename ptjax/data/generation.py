@@ -162,9 +162,9 @@ def _cut(found: list[Row], *, seed: int) -> tuple[list[Row], list[Row]]:
   return held_out.grouped(found, count, seed=seed, group=_about)
 
 
-def _about(row: Row) -> Any:
+def _about(row: Row) -> str:
   keys = ('title', 'context', 'document', 'en')
-  return next((row[k] for k in keys if k in row), str(row))
+  return str(next((row[k] for k in keys if k in row), row))
 
 
 def _files(path: pathlib.Path, task: str) -> list[pathlib.Path]:
