@@ -109,6 +109,15 @@ def test_a_run_leaves_what_it_says(room):
   assert results['score']['average'] == pytest.approx(np.mean(scores), abs=1e-3)
   steps = [m['step'] for m in left['metrics'] if 'loss' in m and 'step' in m]
   assert steps == [*range(1, 13), *range(1, 13)]
+  for line in left['metrics']:
+    if 'perplexity' in line:
+      assert line['perplexity'] == pytest.approx(np.exp(line['loss']))
+  assert all(
+    'perplexity' in m
+    for m in left['metrics']
+    if 'grad_norm' in m and 'step' in m
+  )
+  assert not (room / 'straight/samples').exists()
 
 
 @pytest.mark.parametrize(
