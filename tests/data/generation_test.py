@@ -215,14 +215,14 @@ def pairs(top, split, english, german, ending=''):
 def test_lines_beside_lines(tmp_path):
   # A line is what ends with a newline, whatever else ends lines elsewhere.
   pairs(
-    tmp_path, 'train', 'A dog.\r\nA\u2028cat.\n', 'Ein Hund.\nKatze.\n', '.gz'
+    tmp_path, 'train', 'A dog.\r\nA\rcat\u2028.\n', 'Ein Hund.\nKatze.\n', '.gz'
   )
   pairs(tmp_path, 'val', 'Yes.\n', 'Ja.\n')
   pairs(tmp_path, 'test_2017', 'B.\n', 'Bb.\n', '.gz')
   pairs(tmp_path, 'test_2016', 'A.\n', 'Aa.\n', '.gz')
   assert rows(tmp_path, 'translation', 'train') == [
     {'en': 'A dog.', 'de': 'Ein Hund.'},
-    {'en': 'A\u2028cat.', 'de': 'Katze.'},
+    {'en': 'A\rcat\u2028.', 'de': 'Katze.'},
   ]
   assert rows(tmp_path, 'translation', 'dev') == [{'en': 'Yes.', 'de': 'Ja.'}]
   assert rows(tmp_path, 'translation', 'test') == [{'en': 'A.', 'de': 'Aa.'}]

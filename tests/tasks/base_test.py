@@ -11,7 +11,7 @@ def custom(*labels):
 
 
 def test_a_label_that_begins_another_is_told_once_for_each_pair():
-  (said,) = custom('neg', 'pos', 'positive').remarks([])
+  (said,) = custom('neg', 'positive', 'pos').remarks([])
   assert "'pos' is how 'positive' begins" in said and 'eval.by=rank' in said
   assert len(custom('a', 'ab', 'abc').remarks([])) == 3
 

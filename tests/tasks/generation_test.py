@@ -46,7 +46,7 @@ def test_a_row_is_text_that_asks_for_its_answer(name):
 
 def test_any_answer_is_right_and_the_first_is_learnt():
   task = base.load('qa')
-  row = {**ROWS['qa'], 'answers': ['Ann', '', 'Ann Lee ']}
+  row = {**ROWS['qa'], 'answers': ['Ann', ' ', 'Ann Lee ']}
   (example,) = task.examples([row], 'dev')
   assert example.targets == 'Ann'
   assert example.meta['answers'] == ('Ann', 'Ann Lee')
