@@ -45,7 +45,7 @@ def get_config(arg: str | None = None):
     c.ablation.key, c.ablation.over = 'model', tuple(models)
   tweet = words.pop('query', QUERY)
   c.samples.query = f'Tweet text : {tweet} Label :' if tweet else ''
-  c.temperature, c.max_length = 1.0, 10
+  c.max_length = 10
   if 'members' in words:
     words['population.seeds'] = words.pop('members')
   for key, text in words.items():

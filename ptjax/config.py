@@ -106,16 +106,17 @@ def default() -> ConfigDict:
   c.eval.untuned = 256  # dev examples the untuned model is scored on; 0 = none
   c.eval.submission = False  # write the leaderboard's files from test splits
 
-  # predict, and samples.
+  # predict.
   c.max_length = 64  # pieces generated at most
   c.temperature = 0.0  # 0 = greedy
   c.top_k = 0  # pieces kept; 0 = all
   c.top_p = 1.0  # probability kept
 
-  # What each prompt says to one input, beside its scores; drawn as in predict.
+  # What each prompt says to one input, beside its scores.
   c.samples = ConfigDict()
   c.samples.query = ''  # the input; '' = none
-  c.samples.count = 3  # answers, which need a temperature above 0 to differ
+  c.samples.count = 3  # answers
+  c.samples.temperature = 1.0  # all else as in predict
 
   c.neighbours = 5  # of --mode=inspect: pieces listed a virtual token
 

@@ -1,15 +1,16 @@
 """What the prompts of a run say to one input, beside their scores.
 
 Owns samples/TASK.json and the lines that tell of it. The answers are drawn as
-`predict` draws them, so that --mode=predict with the run's prompt says the
-same.
+`predict` draws them, so that --mode=predict with the run's prompt and this
+temperature says the same.
 """
 
+import dataclasses
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from ptjax import serve, workdir
+from ptjax import parts, serve, workdir
 from ptjax.config import UserError
 from ptjax.export import names
 from ptjax.parts import Parts
@@ -22,13 +23,23 @@ def check(config: Any) -> None:
     UserError: before anything is trained.
   """
   c = config.samples
-  if c.query and c.count < 1:
+  if not c.query:
+    return
+  if c.count < 1:
     raise UserError(f'samples.count={c.count} must be at least 1')
-  if c.query and c.count > 1 and not config.temperature:
+  if c.count > 1 and not c.temperature:
     raise UserError(
       f'samples.count={c.count} greedy answers are one and the same; set '
-      'temperature above 0, such as 0.7, or samples.count=1'
+      'samples.temperature above 0, or samples.count=1'
     )
+  parts.sampler(_drawn(config))
+
+
+def _drawn(config: Any) -> Any:
+  """The configuration of a predict that draws so."""
+  config = config.copy_and_resolve_references()
+  config.temperature = config.samples.temperature
+  return config
 
 
 def write(made: Parts, task: str, *, member: int, folder: pathlib.Path) -> None:
@@ -38,7 +49,8 @@ def write(made: Parts, task: str, *, member: int, folder: pathlib.Path) -> None:
     task: its short name.
     member: the one that was best on dev.
   """
-  config = made.config
+  config = _drawn(made.config)
+  made = dataclasses.replace(made, config=config)
   prompt = names.find(str(folder), task=task)[member]
   server = serve.Server(config, [prompt], made=made)
   rows = [{'inputs': config.samples.query}] * config.samples.count

@@ -35,7 +35,7 @@ def test_twitter_complaints_without_words_is_the_embedded_gpt():
   before, after = next(form).inputs.split('@@')
   assert c.samples.query.startswith(before)
   assert c.samples.query.endswith(after)
-  assert c.temperature > 0 and c.samples.count == 3
+  assert c.samples.temperature > 0 and c.samples.count == 3
 
 
 def test_twitter_complaints_of_sizes_meets_both_lengths():

@@ -16,7 +16,8 @@ QUERY = 'hypothesis : the cat sat premise : the dog ran'
   'changes, sentence',
   [
     ({'samples.count': 0}, 'samples.count=0 must be at least 1'),
-    ({}, 'samples.count=3 greedy answers are one and the same; set temp'),
+    ({'samples.temperature': 0.0}, 'samples.count=3 greedy answers are one'),
+    ({'samples.temperature': -1.0}, 'temperature=-1.0, .* need temperature'),
   ],
 )
 def test_what_could_not_differ_is_refused_before_a_run(changes, sentence):
@@ -41,7 +42,7 @@ def test_the_best_prompt_s_answers_are_those_of_predict(tmp_path, call):
     'eval.untuned': 0,
     'samples.query': QUERY,
     'samples.count': 4,
-    'temperature': 2.0,
+    'samples.temperature': 2.0,
     'max_length': 7,
     'population.seeds': 2,
   }
@@ -61,7 +62,7 @@ def test_the_best_prompt_s_answers_are_those_of_predict(tmp_path, call):
   rows = room / 'rows.jsonl'
   rows.write_text((json.dumps({'inputs': QUERY}) + '\n') * 4)
   code, _, said = call(
-    config,
+    f'{config},temperature=2.0',
     '--mode=predict',
     f'--prompt={folder / "prompts" / name}.safetensors',
     f'--input={rows}',
