@@ -29,6 +29,12 @@ class Method:
       raise UserError(
         f'method.demonstrations={self.demonstrations} must be at least 0'
       )
+    if not self.separator:
+      # Words behind --config=FILE: lose the spaces around them.
+      raise UserError(
+        'method.separator is empty, so that words would run together; set it '
+        "by a flag, such as --config.method.separator=' '"
+      )
     for key in ('instruction', 'separator'):
       _check_text(key, getattr(self, key))
 

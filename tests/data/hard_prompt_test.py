@@ -169,6 +169,7 @@ def test_what_was_left_out_is_told_with_numbers(pieces):
     ({'method.demonstrations': -1}, 'method.demonstrations=-1 must be at'),
     ({'method.instruction': 'a\ud800'}, r"instruction='a\ud800' holds half"),
     ({'method.separator': '\udfff'}, r"separator='\udfff' holds half"),
+    ({'method.separator': ''}, 'method.separator is empty'),
     ({'tune': ('model/.*',)}, "tune=('model/.*',): hard_prompt trains nothing"),
     ({'population.lr': (0.1, 0.2)}, 'population.lr=(0.1, 0.2): hard_prompt'),
     ({'population.init': ('uniform',)}, 'has no start to choose'),
