@@ -169,7 +169,7 @@ def write(
 def solved(example: Example) -> str:
   """An input with its answer behind it, as a model that continues reads it."""
   inputs = example.inputs.rstrip(' ')
-  space = '' if not inputs or inputs.endswith('\n') else ' '
+  space = ' ' if inputs[-1:].strip() else ''  # behind a newline there is none
   return f'{inputs}{space}{example.targets}'
 
 
