@@ -207,10 +207,8 @@ class Server:
 
   def _batches(self, rows: Sequence[Row], *, targets: bool) -> Iterator[Any]:
     made = self.parts
-    encoded = [
-      _encode(made, *r, targets=targets, words=self.words)
-      for r in enumerate(rows, 1)
-    ]
+    rows = [_worded(self.words, *r) for r in enumerate(rows, 1)]
+    encoded = [_encode(made, *r, targets=targets) for r in enumerate(rows, 1)]
     member_N = np.array([self._member(*row) for row in enumerate(rows, 1)], int)
     if not encoded:
       return
@@ -247,6 +245,19 @@ class Server:
     return self.names.index(name)
 
 
+def _worded(words: str, number: int, row: Row) -> Row:
+  """A row with the words in front, unless it is for the model alone."""
+  if not words or row.get('prompt', words) in ('', None):
+    return row
+  if 'input_ids' in row:
+    raise UserError(
+      f"row {number}: 'input_ids' are taken as they are, so "
+      "method.instruction cannot stand in front of them; give 'inputs'"
+    )
+  inputs = _text(row['inputs'], f"row {number}: 'inputs'")
+  return {**row, 'inputs': words + inputs}
+
+
 def _filled(found: Prompt, length: int) -> Prompt:
   rows = found.rows
   filled = np.pad(rows, [(length - len(rows), 0), (0, 0)])
@@ -258,21 +269,9 @@ def _some(names: Sequence[str], most: int = 10) -> str:
 
 
 def _encode(
-  made: Parts, number: int, row: Row, *, targets: bool, words: str
+  made: Parts, number: int, row: Row, *, targets: bool
 ) -> batch.Encoded:
-  """A row's ids: text gets its EOS, ids are taken as they are.
-
-  Args:
-    words: in front of the inputs, unless the row is for the model alone.
-  """
-  if words and row.get('prompt', words) not in ('', None):
-    if 'input_ids' in row:
-      raise UserError(
-        f"row {number}: 'input_ids' are taken as they are, so "
-        "method.instruction cannot stand in front of them; give 'inputs'"
-      )
-    inputs = _text(row['inputs'], f"row {number}: 'inputs'")
-    row = {**row, 'inputs': words + inputs}
+  """A row's ids: text gets its EOS, ids are taken as they are."""
 
   def ids(text_key: str, ids_key: str):
     if ids_key in row:
