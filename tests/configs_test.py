@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from ptjax import ablate
+from ptjax import ablate, train
 from ptjax.config import UserError
 from ptjax.data import split
 
@@ -79,3 +79,11 @@ def test_generation_is_a_soft_prompt_against_words(task, instruction):
 def test_generation_has_an_instruction_for_its_tasks_alone():
   with pytest.raises(UserError, match="did you mean 'translation'"):
     read('gpt2_generation', 'task=translaton')
+
+
+def test_runs_are_ones_that_can_be():
+  for task in ('summarization', 'qa', 'translation'):
+    for c in ablate.settings(read('gpt2_generation', f'task={task}')).values():
+      assert [t.name for t in train.check(c)] == [f'generation/{task}']
+  for c in ablate.settings(read('twitter_complaints')).values():
+    assert train.check(c)

@@ -52,10 +52,10 @@ def encode(
     UserError: a target or choice does not fit. It is never cut: a cut label
       could never be answered. Or what stands there is no text.
   """
-  _check_text(e.inputs for e in examples)
+  check_text(e.inputs for e in examples)
   inputs = tokenizer.encode_batch(e.inputs for e in examples)
   words = {e.targets for e in examples}.union(*(e.choices for e in examples))
-  _check_text(words)
+  check_text(words)
   words = sorted(words)  # a set's order is another one in every process
   ids = dict(zip(words, tokenizer.encode_batch(words)))
   end = [tokenizer.eos_id]
@@ -78,7 +78,8 @@ def _ids(found: Iterable[int]) -> np.ndarray:
   return np.asarray(found, np.int32)
 
 
-def _check_text(texts: Iterable[str]) -> None:
+def check_text(texts: Iterable[str]) -> None:
+  """Refuses what no tokenizer could read."""
   for text in texts:
     try:
       text.encode()
