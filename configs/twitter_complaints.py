@@ -15,8 +15,8 @@ that they were cut from lies beside them, and can be submitted anyhow
 `models=` compares sizes, such as EleutherAI/pythia-70m to pythia-12b, each
 with both prompts. `query=` is a tweet that each prompt answers three times
 (samples/ in each run's folder). Perplexity of the answers by step is in
-metrics.jsonl. An instruction in words instead of a prompt:
-configs/gpt2_generation.py shows how.
+metrics.jsonl. An instruction in words instead of a prompt is
+`method.name=hard_prompt,method.instruction=TEXT,ablation.key=`.
 """
 
 from ptjax import config as config_lib

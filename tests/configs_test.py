@@ -67,23 +67,36 @@ def test_twitter_complaints_of_sizes_meets_both_lengths():
     ),
   ],
 )
-def test_generation_is_a_soft_prompt_against_words(task, instruction):
-  c = read('gpt2_generation', f'task={task},model=m,data=D')
-  soft, hard = ablate.settings(c).values()
+def test_generation_in_words_is_an_instruction_a_task(task, instruction):
+  words = f'task={task},model=m,data=D'
+  soft = read('gpt2_generation', words)
+  hard = read('gpt2_generation', f'{words},prompt=written')
   assert (soft.method.name, hard.method.name) == ('soft_prompt', 'hard_prompt')
   assert hard.method.instruction == instruction
-  assert [t.name for t in split.tasks(hard)] == [f'generation/{task}']
-  assert (soft.model, soft.data, soft.eval.split) == ('m', 'D', 'test')
+  for c in (soft, hard):
+    assert (c.model, c.data, c.eval.split) == ('m', 'D', 'test')
+    assert [t.name for t in train.check(c)] == [f'generation/{task}']
 
 
-def test_generation_has_an_instruction_for_its_tasks_alone():
-  with pytest.raises(UserError, match="did you mean 'translation'"):
-    read('gpt2_generation', 'task=translaton')
+def test_generation_without_words_is_all_three_tasks():
+  c = read('gpt2_generation')
+  assert c.data == 'hub' and c.method.name == 'soft_prompt'
+  assert len(train.check(c)) == 3
 
 
-def test_runs_are_ones_that_can_be():
-  for task in ('summarization', 'qa', 'translation'):
-    for c in ablate.settings(read('gpt2_generation', f'task={task}')).values():
-      assert [t.name for t in train.check(c)] == [f'generation/{task}']
+@pytest.mark.parametrize(
+  'words, sentence',
+  [
+    ('prompt=written', "task='generation' is not known.* it can be summariz"),
+    ('prompt=written,task=translaton', "did you mean 'translation'"),
+    ('prompt=hard', "prompt='hard' is not known.* it can be soft, written"),
+  ],
+)
+def test_generation_has_an_instruction_for_its_tasks_alone(words, sentence):
+  with pytest.raises(UserError, match=sentence):
+    read('gpt2_generation', words)
+
+
+def test_the_runs_of_twitter_complaints_are_ones_that_can_be():
   for c in ablate.settings(read('twitter_complaints')).values():
-    assert train.check(c)
+    assert [t.name for t in train.check(c)] == ['raft/twitter_complaints']
