@@ -210,8 +210,10 @@ def _evaluated(made: parts.Parts, task: Any) -> dict[str, split.Split]:
   reported = split.reported(made.config)
   names = {reported, *written.splits(made.config)}
   names |= {'test'} if made.config.eval.submission else set()
-  data = split.load(made.config, task, sorted(names), made.tokenizer)
-  evaluate.check(made.config, task, data[reported])
+  data = split.load(
+    made.config, task, sorted(names), made.tokenizer, causal=made.causal
+  )
+  evaluate.check(made, task, data[reported])
   return data
 
 
