@@ -33,7 +33,7 @@ def default() -> ConfigDict:
 
   # Tasks and data.
   c.task = 'superglue'  # a task, several joined by '+', or a suite's name
-  c.data = 'miniature'  # miniature | folder of jsonl | hub | hub:OWNER/NAME
+  c.data = 'miniature'  # miniature | folder of files | hub | hub:OWNER/NAME
   c.prefix = False  # the task's name in front of its input, as T5 had it
   c.shots = 0  # training examples kept, drawn by seed; 0 = all
   c.input_length = 512  # pieces, the longest input; what is over is cut
@@ -51,7 +51,8 @@ def default() -> ConfigDict:
 
   # What trains.
   c.method = ConfigDict()
-  c.method.name = 'soft_prompt'  # soft_prompt | model_tuning | none
+  # soft_prompt | model_tuning | hard_prompt | none
+  c.method.name = 'soft_prompt'
   c.method.length = 100  # virtual tokens
   c.method.init = 'labels'  # labels | vocabulary | uniform | text | file
   c.method.low = -0.5  # of init=uniform
@@ -59,6 +60,9 @@ def default() -> ConfigDict:
   c.method.population = 5000  # first vocabulary rows that are drawn from
   c.method.text = ''  # of init=text
   c.method.file = ''  # of init=file: .npy, prompt-tuning's own, a prompt here
+  c.method.instruction = ''  # of hard_prompt: text in front; '' = none
+  c.method.demonstrations = 0  # of hard_prompt: training examples, by seed
+  c.method.separator = '\n\n'  # of hard_prompt: between these and the input
   # Prompts trained side by side on one copy of the weights: seeds x lr x init.
   c.population = ConfigDict()
   c.population.seeds = 1  # members that differ in seed: seed, seed + 1, …
@@ -68,6 +72,8 @@ def default() -> ConfigDict:
   c.ablation = ConfigDict()  # a run for each value; see configs/ablations.py
   c.ablation.key = ''  # a key of this file; '' = one run
   c.ablation.over = ()  # what it takes in turn
+  c.ablation.inner_key = ''  # a second one, run at each value of the first
+  c.ablation.inner_over = ()  # what that takes
   c.tune = ()  # regular expressions over parameter names; () = the method's
 
   c.optimizer = ConfigDict()
@@ -113,6 +119,12 @@ def default() -> ConfigDict:
   c.beams = 1  # searched at once, also where answers are scored; 1 = greedy
   c.length_penalty = 1.0  # of beams; above 0, longer answers are favoured
 
+  # What each prompt says to one input, beside its scores.
+  c.samples = ConfigDict()
+  c.samples.query = ''  # the input; '' = none
+  c.samples.count = 3  # answers
+  c.samples.temperature = 1.0  # all else as in predict
+
   c.neighbours = 5  # of --mode=inspect: pieces listed a virtual token
 
   c.wandb = ''  # project of Weights & Biases; '' = not used
@@ -120,12 +132,17 @@ def default() -> ConfigDict:
   return c.lock()
 
 
-def miniature(c: ConfigDict) -> ConfigDict:
-  """The embedded model's own numbers; all else is as for a real one."""
+def miniature(c: ConfigDict, *, method: str = 'soft_prompt') -> ConfigDict:
+  """The embedded model's own numbers; all else is as for a real one.
+
+  Inputs are as long as its tasks have them, but a hard prompt's are longer.
+  """
   c.method.length = 20
+  c.method.separator = ' '  # its vocabulary has no words behind a newline
   c.optimizer.schedule = 'linear'
   c.train.steps, c.train.eval_every, c.train.save_every = 200, 50, 50
-  c.input_length, c.buckets = 48, (32, 48)
+  if method != 'hard_prompt':
+    c.input_length, c.buckets = 48, (32, 48)
   c.eval.split = 'test'  # chosen on dev, reported on test
   return c
 

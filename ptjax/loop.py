@@ -70,6 +70,9 @@ class TaskRun:
       'data': split.digest(self.train, self.dev),
     }
     self.by = self.config.eval.by
+    # Perplexity is what models of text are told by; an encoder-decoder's is in
+    # the files alone.
+    self.shown = ('loss', *(['perplexity'] if parts.causal else []))
     self.seconds = 0.0
     self.failed: dict[int, str] = {}  # members, and why
 
@@ -170,7 +173,8 @@ class TaskRun:
     self.log.say(
       report.health(self.name, health, train=self.train, dev=self.dev)
     )
-    for remark in self.task.remarks([*self.train.examples, *self.dev.examples]):
+    seen = [*self.train.examples, *self.dev.examples]
+    for remark in (*self.task.remarks(seen), *self.train.remarks):
       self.log.say(f'  {remark}')
     if not np.any(after.ok):
       self._fail(values, at=1)
@@ -256,9 +260,10 @@ class TaskRun:
         self._note_failure(i, f'{vitals.said(values, i)} at step {at}')
     if len(self.failed) == len(self.parts.members):
       self._fail(values, at=at)
-    bar.update(at, loss=vitals.scalars(values)['loss'])
+    scalars = vitals.scalars(values)
+    bar.update(at, **{name: scalars[name] for name in self.shown})
     if at % self.config.train.log_every == 0:
-      self.log.scalars(at, vitals.scalars(values), task=self.name)
+      self.log.scalars(at, scalars, task=self.name)
 
   def _note_failure(self, i: int, why: str) -> None:
     """The step holds it at its last good state; the others go on."""

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from ptjax import config as config_lib
 from ptjax import optim, population, progress, step, tree
 from ptjax.config import UserError, one_of
-from ptjax.data import tokenizer
+from ptjax.data import hard_prompt, tokenizer
 from ptjax.export import names
 from ptjax.methods import base
 from ptjax.predict import beam, sample
@@ -293,7 +293,9 @@ def _check_population(config: ConfigDict) -> None:
     raise UserError(
       f'population.init: {config.method.name} has no start to choose'
     )
-  for member in population.members(config):
+  members = population.members(config)
+  hard_prompt.check(config, members=len(members))
+  for member in members:
     _begun(config.method, member)  # an unknown start raises
     _check_start(config.method, member.init)
 

@@ -54,7 +54,7 @@ def encode(
     UserError: a target or choice does not fit. It is never cut: a cut label
       could never be answered. Or what stands there is no text.
   """
-  _check_text(e.inputs for e in examples)
+  check_text(e.inputs for e in examples)
   texts = [e.inputs for e in examples]
   inputs = input_ids(texts, tokenizer, causal=causal)
   joints = [joint(text, tokenizer, causal=causal) for text in texts]
@@ -63,7 +63,7 @@ def encode(
     for e, between in zip(examples, joints)
     for word in (e.targets, *e.choices)
   }
-  _check_text(words)
+  check_text(words)
   words = sorted(words)  # a set's order is another one in every process
   ids = dict(zip(words, tokenizer.encode_batch(words)))
   end = [tokenizer.eos_id]
@@ -120,7 +120,8 @@ def _ids(found: Iterable[int]) -> np.ndarray:
   return np.asarray(found, np.int32)
 
 
-def _check_text(texts: Iterable[str]) -> None:
+def check_text(texts: Iterable[str]) -> None:
+  """Refuses what no tokenizer could read."""
   for text in texts:
     try:
       text.encode()
