@@ -76,13 +76,13 @@ def _gpt(p: ConfigDict) -> None:
   p.model.max_positions = 512
   p.model.rotary_size = 16  # features of the 32 of a head
 
-  p.text_weight = 0.1  # of a piece of the text; 1 is one of its continuation
-  p.lengths = (24, 32, 40, 48, 56)  # pieces; what is longer is dropped
-  p.order = ('first', 'narrow', 'wide', 'cool')
-  p.phases.first = _phase(250, 4000, content=0.9, detail=0.9, question=0.9)
-  p.phases.narrow = _phase(250, 4000, content=0.9, detail=0.9, judged=0.9)
-  p.phases.wide = _phase(1000, 6000, content=0.97, detail=0.95)
-  p.phases.cool = _phase(800, 800)
+  p.lr = 7e-4
+  p.text_weight = 0.03  # of a piece of the text; 1 is one of its continuation
+  p.lengths = (24, 32, 42, 56)  # pieces; what is longer is dropped
+  p.order = ('first', 'wide', 'cool')
+  p.phases.first = _phase(250, 3000, content=0.9, detail=0.9)
+  p.phases.wide = _phase(1000, 3500, content=0.97, detail=0.95, judged=0.9)
+  p.phases.cool = _phase(600, 600)
 
 
 FAMILIES = {'t5': _t5, 'gpt': _gpt}

@@ -16,6 +16,7 @@ from ptjax.miniature import complaints, corpus, customers, world
 HEADS = (
   '{n} writes to the {s}:',
   '{n} tells the {s}:',
+  '{n} writes to @{s}:',
   'To the {s}, from {n}:',
   'The {s} hears from {n}:',
 )
@@ -44,6 +45,9 @@ class Letters:
 
   def __init__(self, rng: random.Random, *, split: str, phase: str):
     self.rng, self.split, self.wide = rng, split, phase == 'wide'
+    # A narrow beginning: two judges, and what is asked comes last.
+    self.first = phase == 'first'
+    self.judges = ('mood', 'clerk') if self.first else tuple(VERDICTS)
 
   def letter(self, kinds=customers.KINDS):
     """An experience, its letter, and the names for what is asked."""
@@ -60,14 +64,14 @@ class Letters:
   def compose(self, text: str, asks: str) -> str:
     parts = [text, asks]
     # Most often what is asked comes last, where its answer is.
-    if self.rng.random() < 0.2:
+    if not self.first and self.rng.random() < 0.2:
       parts.reverse()
     return ' '.join(parts)
 
   def content(self) -> corpus.Document:
     """A letter, and whether its writer is content."""
     experience, text, names = self.letter()
-    asks, words = VERDICTS[self.rng.choice(tuple(VERDICTS))]
+    asks, words = VERDICTS[self.rng.choice(self.judges)]
     asks = self.rng.choice(asks).format(**names)
     return self.compose(text, asks), words[not experience.content]
 
@@ -87,7 +91,7 @@ class Letters:
 
 KINDS = ('content', 'detail')
 # Shares in per cent; the rest are documents of corpus.py's phase of that name.
-SHARES = {'first': (30, 30), 'narrow': (40, 20), 'wide': (45, 10)}
+SHARES = {'first': (50, 30), 'narrow': (40, 20), 'wide': (45, 10)}
 
 
 def documents(
