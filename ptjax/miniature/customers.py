@@ -56,7 +56,12 @@ PLAIN = (
 KINDS = (*SAYINGS, 'plain')
 
 OPENINGS = ('Hello.', 'Good day.', 'I was here again.', 'On {day} I was here.')
-ENDINGS = ('Just saying.', 'That was my day.', 'Thank you.', 'Please read this.')
+ENDINGS = (
+  'Just saying.',
+  'That was my day.',
+  'Thank you.',
+  'Please read this.',
+)
 
 
 @dataclasses.dataclass(frozen=True)
