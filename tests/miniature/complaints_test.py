@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ptjax.config import UserError
-from ptjax.miniature import complaints, customers
+from ptjax.miniature import baselines, complaints, customers
 
 
 def test_rows_have_the_original_fields():
@@ -98,6 +98,14 @@ def test_a_bag_of_words_is_near_the_majority(size):
   x, y = counts(test)
   accuracy = np.mean(np.sign(x @ weights) == y)
   assert accuracy < max(np.mean(y == 1), np.mean(y == -1)) + 0.1
+
+
+def test_the_baselines_are_of_these_rows():
+  majority, words = baselines.of_complaints('test')
+  labels = [row['Label'] for row in complaints.rows('test')]
+  # 'no complaint' is the commoner one in train.
+  assert majority == 100 * labels.count('no complaint') / len(labels)
+  assert words < majority + 10
 
 
 def test_an_unknown_split_is_refused():
