@@ -97,7 +97,8 @@ def test_a_bag_of_words_is_near_the_majority(size):
   weights = np.linalg.solve(x.T @ x + 10 * np.eye(x.shape[1]), x.T @ y)
   x, y = counts(test)
   accuracy = np.mean(np.sign(x @ weights) == y)
-  assert accuracy < max(np.mean(y == 1), np.mean(y == -1)) + 0.1
+  # One kind of five that a word gives away would be 0.1.
+  assert accuracy < max(np.mean(y == 1), np.mean(y == -1)) + 0.06
 
 
 def test_the_baselines_are_of_these_rows():
@@ -105,7 +106,7 @@ def test_the_baselines_are_of_these_rows():
   labels = [row['Label'] for row in complaints.rows('test')]
   # 'no complaint' is the commoner one in train.
   assert majority == 100 * labels.count('no complaint') / len(labels)
-  assert words < majority + 10
+  assert words < majority + 6
 
 
 def test_an_unknown_split_is_refused():
