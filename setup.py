@@ -15,7 +15,7 @@ setuptools.setup(
   license='Apache-2.0',
   python_requires='>=3.11',
   packages=setuptools.find_packages(include=['ptjax', 'ptjax.*']),
-  package_data={'ptjax.miniature': ['t5/*']},
+  package_data={'ptjax.miniature': ['t5/*', 'gpt/*']},
   install_requires=[
     'absl-py>=2.1',
     'datasets>=4.0',  # the first that runs no code of a repository
@@ -27,6 +27,8 @@ setuptools.setup(
     'numpy>=2.0',
     'optax>=0.2.5',
     'orbax-checkpoint>=0.12',
+    'rouge-score>=0.1.2',
+    'sacrebleu>=2.4',
     'safetensors>=0.5',
     'sentencepiece>=0.2',
     'tensorboardX>=2.6',

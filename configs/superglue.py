@@ -25,7 +25,7 @@ def get_config(arg: str | None = None):
   c = config_lib.default()
   c.model = words.pop('model', 'miniature')
   if c.model == 'miniature':
-    config_lib.miniature(c)
+    config_lib.miniature(c, method=words.get('method.name', c.method.name))
   else:
     c.data = 'hub'
   config_lib.preset(c, words.pop('preset', 'paper'))

@@ -67,7 +67,8 @@ def train(
   if config is None:
     config = config_lib.default()
     if settings.get('model', config.model) == 'miniature':
-      config_lib.miniature(config)
+      name = settings.get('method.name', config.method.name)
+      config_lib.miniature(config, method=name)
   config = config_lib.update(config.copy_and_resolve_references(), settings)
   _refuse_late(config)
   path = pathlib.Path(folder) if folder else None

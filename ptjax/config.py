@@ -24,7 +24,7 @@ def default() -> ConfigDict:
   c.deterministic = False  # on a GPU: the same bits at every run, slower
 
   # The frozen model.
-  c.model = 'miniature'  # miniature | folder | hub name | T5X checkpoint folder
+  c.model = 'miniature'  # miniature | miniature/gpt | folder | hub name | T5X
   c.any_model = False  # use a prompt of another frozen model, and warn
   c.tokenizer = ''  # folder or hub name; '' = the model's own
   c.dtype = 'auto'  # compute: float32 | bfloat16; auto = float32 on a CPU
@@ -39,7 +39,7 @@ def default() -> ConfigDict:
 
   # Tasks and data.
   c.task = 'superglue'  # a task, several joined by '+', or a suite's name
-  c.data = 'miniature'  # miniature | folder of jsonl | hub | hub:OWNER/NAME
+  c.data = 'miniature'  # miniature | folder of files | hub | hub:OWNER/NAME
   c.prefix = False  # the task's name in front of its input, as T5 had it
   c.shots = 0  # training examples kept, drawn by seed; 0 = all
   c.input_length = 512  # pieces, the longest input; what is over is cut
@@ -57,7 +57,8 @@ def default() -> ConfigDict:
 
   # What trains.
   c.method = ConfigDict()
-  c.method.name = 'soft_prompt'  # soft_prompt | model_tuning | none
+  # soft_prompt | model_tuning | hard_prompt | none
+  c.method.name = 'soft_prompt'
   c.method.length = 100  # virtual tokens
   c.method.init = 'labels'  # labels | vocabulary | uniform | text | file
   c.method.low = -0.5  # of init=uniform
@@ -65,6 +66,9 @@ def default() -> ConfigDict:
   c.method.population = 5000  # first vocabulary rows that are drawn from
   c.method.text = ''  # of init=text
   c.method.file = ''  # of init=file: .npy, prompt-tuning's own, a prompt here
+  c.method.instruction = ''  # of hard_prompt: text in front; '' = none
+  c.method.demonstrations = 0  # of hard_prompt: training examples, by seed
+  c.method.separator = '\n\n'  # of hard_prompt: between these and the input
   # Prompts trained side by side on one copy of the weights: seeds x lr x init.
   c.population = ConfigDict()
   c.population.seeds = 1  # members that differ in seed: seed, seed + 1, …
@@ -74,6 +78,8 @@ def default() -> ConfigDict:
   c.ablation = ConfigDict()  # a run for each value; see configs/ablations.py
   c.ablation.key = ''  # a key of this file; '' = one run
   c.ablation.over = ()  # what it takes in turn
+  c.ablation.inner_key = ''  # a second one, run at each value of the first
+  c.ablation.inner_over = ()  # what that takes
   c.tune = ()  # regular expressions over parameter names; () = the method's
 
   c.optimizer = ConfigDict()
@@ -94,6 +100,7 @@ def default() -> ConfigDict:
   c.train.batch_size = 32  # examples an update
   c.train.accumulate = 1  # micro-batches an update: less memory, same result
   c.train.dropout = 0.0  # inside the frozen model; T5X's demos had 0.1
+  c.train.loss = 'targets'  # targets | text: inputs too, decoder-only models
   c.train.z_loss = 0.0  # weight of log(Z)^2; T5X: 1e-4
   c.train.eval_every = 1000  # steps between evaluations on dev
   c.train.save_every = 1000  # steps between checkpoints
@@ -115,6 +122,14 @@ def default() -> ConfigDict:
   c.temperature = 0.0  # 0 = greedy
   c.top_k = 0  # pieces kept; 0 = all
   c.top_p = 1.0  # probability kept
+  c.beams = 1  # searched at once, also where answers are scored; 1 = greedy
+  c.length_penalty = 1.0  # of beams; above 0, longer answers are favoured
+
+  # What each prompt says to one input, beside its scores.
+  c.samples = ConfigDict()
+  c.samples.query = ''  # the input; '' = none
+  c.samples.count = 3  # answers
+  c.samples.temperature = 1.0  # all else as in predict
 
   c.neighbours = 5  # of --mode=inspect: pieces listed a virtual token
 
@@ -123,12 +138,17 @@ def default() -> ConfigDict:
   return c.lock()
 
 
-def miniature(c: ConfigDict) -> ConfigDict:
-  """The embedded model's own numbers; all else is as for a real one."""
+def miniature(c: ConfigDict, *, method: str = 'soft_prompt') -> ConfigDict:
+  """The embedded model's own numbers; all else is as for a real one.
+
+  Inputs are as long as its tasks have them, but a hard prompt's are longer.
+  """
   c.method.length = 20
+  c.method.separator = ' '  # its vocabulary has no words behind a newline
   c.optimizer.schedule = 'linear'
   c.train.steps, c.train.eval_every, c.train.save_every = 200, 50, 50
-  c.input_length, c.buckets = 48, (32, 48)
+  if method != 'hard_prompt':
+    c.input_length, c.buckets = 48, (32, 48)
   c.eval.split = 'test'  # chosen on dev, reported on test
   return c
 

@@ -13,6 +13,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from ptjax import files, report
@@ -72,8 +73,9 @@ def answer(
 def _generated(parts, tuned, frozen, split, *, prompted) -> Answers:
   members: list[list[str]] = []
   for batch in _batches(parts, split, prompted=prompted):
-    ids_ExBxT = np.asarray(
-      parts.answers(tuned, frozen, batch, max_length=split.target_length)
+    ids_ExBxT = _each(
+      *(parts.answers, tuned, frozen, split.as_read(batch)),
+      max_length=split.target_length,
     )
     members = members or [[''] * len(split) for _ in ids_ExBxT]
     for texts, ids_BxT in zip(members, ids_ExBxT):
@@ -87,9 +89,9 @@ def _ranked(parts, tuned, frozen, split, *, prompted) -> Answers:
   members: list[list[str]] = []
   ensemble = [''] * len(split)
   for batch in _batches(parts, split, prompted=prompted, with_choices=True):
-    sums, lengths = parts.choices(tuned, frozen, batch)
+    sums, lengths = _each(parts.choices, tuned, frozen, split.as_read(batch))
     scored = {
-      'choice_mask_BxC': batch['choice_mask'],
+      'choice_mask_BxC': batch['choice_lengths'] > 0,
       'normalise': parts.config.eval.normalise,
     }
     chosen_ExB = rank.choose(sums, lengths, **scored)
@@ -101,6 +103,12 @@ def _ranked(parts, tuned, frozen, split, *, prompted) -> Answers:
           texts[index] = split.examples[index].choices[int(chosen)]
   # Of one member not its probabilities, in which near scores may tie.
   return Answers(members, ensemble if len(members) > 1 else members[0])
+
+
+def _each(function, tuned, frozen, batches, **options) -> Any:
+  """What members say, along the first axis: to one batch, or to their own."""
+  found = [function(tuned, frozen, batch, **options) for batch in batches]
+  return jax.tree.map(lambda *each: np.concatenate(each), *found)
 
 
 def _batches(parts, split, *, prompted, with_choices=False):
@@ -127,9 +135,9 @@ def _vote(parts, tuned, frozen, split, members) -> list[str]:
     return out
   open_ = _choices(parts, split, tied)
   for batch in _batches(parts, open_, prompted=True, with_choices=True):
-    sums_ExBxC, _ = parts.choices(tuned, frozen, batch)
-    total_BxC = np.asarray(sums_ExBxC).sum(axis=0)
-    total_BxC = np.where(batch['choice_mask'], total_BxC, -np.inf)
+    sums_ExBxC, _ = _each(parts.choices, tuned, frozen, open_.as_read(batch))
+    total_BxC = sums_ExBxC.sum(axis=0)
+    total_BxC = np.where(batch['choice_lengths'] > 0, total_BxC, -np.inf)
     for index, best in zip(batch['index'], total_BxC.argmax(axis=1)):
       if index >= 0:
         number = list(tied)[index]
@@ -150,6 +158,10 @@ def _choices(
   return dataclasses.replace(
     split,
     examples=[split.examples[i] for i in offered],
+    readings=[
+      dataclasses.replace(r, encoded=[r.encoded[i] for i in offered])
+      for r in split.readings
+    ],
     encoded=[
       dataclasses.replace(split.encoded[i], choices=tuple(map(ids, texts)))
       for i, texts in offered.items()
@@ -176,19 +188,23 @@ def all_scores(task: Task, answers: Answers, split: Split) -> dict[str, Any]:
   }
 
 
-def check(config: Any, task: Task, split: Split) -> None:
+def check(parts: Parts, task: Task, split: Split) -> None:
   """Refuses, before anything is trained, what could not be scored.
 
   Raises:
-    UserError: the split has no labels, or no choices to rank.
+    UserError: the split has no labels, or no choices to rank, or is too long
+      for the model.
   """
+  parts.tuned_model.check_context(
+    inputs=split.buckets[-1], targets=split.target_length
+  )
   if not task.labelled(split.examples):
     raise UserError(
       f'eval.split={split.name}: the {split.name} examples of {task.name} have '
       'no labels; use eval.split=dev, and eval.submission=True for the files '
       'of the leaderboard'
     )
-  if config.eval.by == 'rank' and not rankable(split):
+  if parts.config.eval.by == 'rank' and not rankable(split):
     raise UserError(
       f'eval.by=rank: {task.name} has no choices to rank, nor to average '
       'probabilities over; use eval.by=generate'
@@ -206,14 +222,19 @@ def write_predictions(
   """One JSON line an example: input, target, and each kind of answer.
 
   With several members, `generate` is the ensemble's answer and
-  `generate_members` are theirs; `rank` likewise.
+  `generate_members` are theirs; `rank` likewise. Of a hard prompt also how
+  many demonstrations stood in front of the input, for each member.
   """
+  counts = list(zip(*(reading.counts for reading in split.readings)))
+  if len(split.readings) == 1:
+    counts = split.readings[0].counts
   lines = [
     {
       'idx': example.meta.get('idx', i),
       'inputs': example.inputs,
       'target': example.targets,
       **{key: texts[i] for key, texts in _columns(answers).items()},
+      **({'demonstrations': counts[i]} if counts else {}),
     }
     for i, example in enumerate(split.examples)
   ]

@@ -17,7 +17,7 @@ import numpy as np
 
 from ptjax import parts, progress
 from ptjax.config import UserError, nearest
-from ptjax.data import batch, pipeline, table
+from ptjax.data import batch, hard_prompt, pipeline, table
 from ptjax.export import bank, names
 from ptjax.export import prompt as prompt_lib
 from ptjax.export.prompt import Prompt
@@ -85,8 +85,10 @@ def with_prompts(
     made: parts of the same model, to be used again.
     say: what a prompt of another model is told to, where any_model lets it.
   """
+  hard_prompt.check_alone(config, prompts)
   config = config.copy_and_resolve_references()
-  config.method.name, config.method.init = 'none', 'uniform'  # not started
+  if config.method.name != hard_prompt.NAME:
+    config.method.name, config.method.init = 'none', 'uniform'  # not started
   for found in prompts[:1]:
     method = found.record.get('method', {})
     config.method.name = method.get('name', 'soft_prompt')
@@ -154,19 +156,25 @@ class Server:
   A row's `prompt` is the name of one of `prompts`; '' or null is the model
   alone. A row without the field has the only prompt there is.
 
+  Args:
+    made: parts of the same model, to be used again.
+
   Raises:
     UserError: prompts of different models.
   """
 
-  def __init__(self, config: Any, prompts: Sequence[Prompt]):
+  def __init__(
+    self, config: Any, prompts: Sequence[Prompt], *, made: Parts | None = None
+  ):
     bank.same_model(prompts)
+    self.words = hard_prompt.instruction(config)
     self.names = [found.name for found in prompts]
     self.lengths = [len(f.rows) for f in prompts] if len(prompts) > 1 else [0]
     # Shorter ones are filled up in front, where rows do not count.
     longest = max(self.lengths)
     if len(prompts) > 1:
       prompts = [_filled(found, longest) for found in prompts]
-    self.parts, tuned, self.frozen = with_prompts(config, prompts)
+    self.parts, tuned, self.frozen = with_prompts(config, prompts, made=made)
     self.mixed = len(prompts) > 1
     self.tuned = tuned
     if not self.mixed:
@@ -204,11 +212,15 @@ class Server:
 
   def _batches(self, rows: Sequence[Row], *, targets: bool) -> Iterator[Any]:
     made = self.parts
+    rows = [_worded(self.words, *r) for r in enumerate(rows, 1)]
     encoded = [_encode(made, *r, targets=targets) for r in enumerate(rows, 1)]
     member_N = np.array([self._member(*row) for row in enumerate(rows, 1)], int)
     if not encoded:
       return
     lengths = [len(row.inputs) for row in encoded]
+    answers = [len(row.targets) for row in encoded]
+    most = max(answers) if targets else made.config.max_length
+    made.tuned_model.check_context(inputs=max(lengths), targets=most)
     for part in pipeline.eval_batches(
       encoded,
       batch_size=made.layout.fit(
@@ -243,6 +255,19 @@ class Server:
     return self.names.index(name)
 
 
+def _worded(words: str, number: int, row: Row) -> Row:
+  """A row with the words in front, unless it is for the model alone."""
+  if not words or row.get('prompt', words) in ('', None):
+    return row
+  if 'input_ids' in row:
+    raise UserError(
+      f"row {number}: 'input_ids' are taken as they are, so "
+      "method.instruction cannot stand in front of them; give 'inputs'"
+    )
+  inputs = _text(row['inputs'], f"row {number}: 'inputs'")
+  return {**row, 'inputs': words + inputs}
+
+
 def _filled(found: Prompt, length: int) -> Prompt:
   rows = found.rows
   filled = np.pad(rows, [(length - len(rows), 0), (0, 0)])
@@ -256,23 +281,30 @@ def _some(names: Sequence[str], most: int = 10) -> str:
 def _encode(
   made: Parts, number: int, row: Row, *, targets: bool
 ) -> batch.Encoded:
-  """A row's ids: text gets its EOS, ids are taken as they are."""
+  """A row's ids: text as `batch.encode` writes it, ids as they are."""
+  pieces = made.tokenizer
 
-  def ids(text_key: str, ids_key: str):
+  def ids(key: str, of_text: Callable[[str], list[int]]) -> np.ndarray:
+    ids_key = f'{key[:-1]}_ids'
     if ids_key in row:
       found = _checked(row[ids_key], made, f'row {number}: {ids_key!r}')
     else:
-      text = _text(row[text_key], f'row {number}: {text_key!r}')
-      found = [*made.tokenizer.encode(text), made.tokenizer.eos_id]
+      found = of_text(_text(row[key], f'row {number}: {key!r}'))
     return np.asarray(found, np.int32)
 
-  inputs = ids('inputs', 'input_ids')
+  def read(text: str) -> list[int]:
+    return batch.input_ids([text], pieces, causal=made.causal)[0]
+
+  def said(text: str) -> list[int]:
+    # Behind ids nobody knows what stands at their end.
+    before = row.get('inputs') if isinstance(row.get('inputs'), str) else '.'
+    between = batch.joint(before, pieces, causal=made.causal)
+    return [*pieces.encode(between + text), pieces.eos_id]
+
+  inputs = ids('inputs', read)
   if not len(inputs):
     raise UserError(f"row {number}: 'input_ids' is empty; name one or more")
-  # The frozen model reads any length; what a prompt adds is said in config.
-  return batch.Encoded(
-    inputs, ids('targets', 'target_ids') if targets else inputs[:0]
-  )
+  return batch.Encoded(inputs, ids('targets', said) if targets else inputs[:0])
 
 
 def _text(value: Any, where: str) -> str:

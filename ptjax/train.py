@@ -15,14 +15,17 @@ from ptjax import (
   loop,
   parts,
   report,
+  samples,
   serve,
   stop,
   sweep,
   tree,
   workdir,
   writer,
+  written,
 )
-from ptjax.data import split
+from ptjax.config import UserError
+from ptjax.data import hard_prompt, split
 from ptjax.export import bank, names
 from ptjax.methods import base
 from ptjax.tasks import submission
@@ -32,7 +35,7 @@ def run(config: Any, folder: pathlib.Path) -> dict[str, Any]:
   """Trains a prompt for each task of `config.task`; returns results.json.
 
   Tasks that stand in the folder's results are not trained again; one that was
-  interrupted goes on where it was.
+  interrupted goes on where it was. A hard prompt is only scored.
   """
   tasks = check(config)
   with (
@@ -43,14 +46,24 @@ def run(config: Any, folder: pathlib.Path) -> dict[str, Any]:
   ):
     found = workdir.results(folder)
     todo = [task for task in tasks if split.short(task) not in found]
-    if todo:
+    trains = config.method.name != hard_prompt.NAME
+    if todo and not trains:
+      log.say(
+        f'{hard_prompt.NAME}: nothing trains; what is set under train and '
+        'optimizer is not read'
+      )
+      _score(config, todo, {}, folder=folder, found=found, log=log)
+    elif todo:
       _train(config, todo, folder=folder, found=found, log=log)
     else:
       log.say(f'{folder} is finished; here is what it left')
     out = workdir.read_json(folder / 'results.json')
     log.say(writer.table(report.rows(out)))
-    log.say('each prompt is the one that was best on dev')
+    if trains:
+      log.say('each prompt is the one that was best on dev')
     for line in sweep.tell(config, out, folder):
+      log.say(line)
+    for line in samples.tell(folder):
       log.say(line)
     log.say(f'{folder}: results.json, predictions/, prompts/, metrics.jsonl')
   return out
@@ -64,6 +77,12 @@ def check(config: Any) -> list[Any]:
   """
   parts.check(config)
   base.make(config.method)
+  samples.check(config)
+  if config.ablation.inner_key and not config.ablation.key:
+    raise UserError(
+      f'ablation.inner_key={config.ablation.inner_key} is a second key; name '
+      'the first, ablation.key'
+    )
   tasks = split.tasks(config)
   if config.eval.submission:
     for task in tasks:
@@ -99,6 +118,9 @@ def _train(
           folder=folder,
           log=log,
         )
+      if config.samples.query:
+        member = found[run_.name].get('best_member', 0)
+        samples.write(made, run_.name, member=member, folder=folder)
       _write(folder, made, found, tuned=best)
 
 
@@ -110,6 +132,7 @@ def evaluate_only(
   Each example meets all prompts of its task in one pass.
   """
   tasks = check(config)
+  hard_prompt.check_alone(config, prompt)
   prompts = {}
   for task in tasks:  # before the first is scored
     name = split.short(task)
@@ -121,39 +144,57 @@ def evaluate_only(
     workdir.claim(folder, flat),
     writer.Writer(folder, tensorboard=False) as log,
   ):
-    log.say(f'{folder}: loading {config.model}')
-    made, *_ = serve.with_prompts(config, [])
-    data = [(task, _evaluated(made, task)) for task in tasks]
-    found = {}
-    for task, splits in data:
-      name = split.short(task)
-      made, tuned, frozen = serve.with_prompts(
-        config, prompts[name], made=made, say=log.say
-      )
-      began = time.monotonic()
-      found[name] = evaluate.final(
-        made,
-        task,
-        tuned,
-        frozen,
-        splits[split.reported(config)],
-        folder=folder,
-        members=[_known(p) for p in prompts[name]],
-      )
-      found[name]['seconds'] = round(time.monotonic() - began, 1)
-      if config.eval.submission:
-        _submit(
-          made,
-          task,
-          tuned=tuned,
-          frozen=frozen,
-          data=splits['test'],
-          folder=folder,
-          log=log,
-        )
-      out = _write(folder, made, found, tuned=tuned)
+    out = _score(config, tasks, prompts, folder=folder, found={}, log=log)
     log.say(writer.table(report.rows(out)))
     log.say(f'{folder}: results.json, predictions/')
+  return out
+
+
+def _score(
+  config: Any,
+  tasks: list[Any],
+  prompts: dict[str, list[Any]],
+  *,
+  folder: pathlib.Path,
+  found: dict[str, Any],
+  log: writer.Writer,
+) -> dict[str, Any]:
+  """results.json, with these tasks scored as they are."""
+  log.say(f'{folder}: loading {config.model}')
+  made, *_ = serve.with_prompts(config, [])
+  if found:
+    workdir.hold_model(folder, made.loaded.fingerprint)
+  data = [(task, _evaluated(made, task)) for task in tasks]
+  for task, splits in data:
+    name, scored = split.short(task), splits[split.reported(config)]
+    for remark in scored.remarks:
+      log.say(f'{name}: {remark}')
+    mine = prompts.get(name, [])
+    made, tuned, frozen = serve.with_prompts(
+      config, mine, made=made, say=log.say
+    )
+    began = time.monotonic()
+    members = [_known(p) for p in mine]
+    if scored.readings:
+      written.leave(made, task, scored, folder=folder, say=log.say)
+      members = written.members(made, task, splits, frozen=frozen)
+    found[name] = evaluate.final(
+      *(made, task, tuned, frozen, scored), folder=folder, members=members
+    )
+    if scored.readings:
+      found[name]['demonstrations'] = hard_prompt.counted(scored.readings)
+    found[name]['seconds'] = round(time.monotonic() - began, 1)
+    if config.eval.submission:
+      _submit(
+        made,
+        task,
+        tuned=tuned,
+        frozen=frozen,
+        data=splits['test'],
+        folder=folder,
+        log=log,
+      )
+    out = _write(folder, made, found, tuned=tuned)
   return out
 
 
@@ -167,9 +208,12 @@ def _known(found: Any) -> dict[str, Any]:
 def _evaluated(made: parts.Parts, task: Any) -> dict[str, split.Split]:
   """The splits that are scored or submitted."""
   reported = split.reported(made.config)
-  names = {reported, 'test'} if made.config.eval.submission else {reported}
-  data = split.load(made.config, task, sorted(names), made.tokenizer)
-  evaluate.check(made.config, task, data[reported])
+  names = {reported, *written.splits(made.config)}
+  names |= {'test'} if made.config.eval.submission else set()
+  data = split.load(
+    made.config, task, sorted(names), made.tokenizer, causal=made.causal
+  )
+  evaluate.check(made, task, data[reported])
   return data
 
 

@@ -127,18 +127,19 @@ def test_predictions_are_written_whole_or_not_at_all(made, tmp_path):
 
 def test_what_could_not_be_scored_is_refused_first(made):
   built, task, dev, *_ = made
-  config = built.config.copy_and_resolve_references()
-  evaluate.check(config, task, dev)
+  evaluate.check(built, task, dev)
   silent = Example('a', '', ('entailment',), {'label': None})
   unlabelled = dataclasses.replace(dev, name='test', examples=[silent])
   with pytest.raises(UserError, match='eval.split=test: .* have no labels'):
-    evaluate.check(config, task, unlabelled)
+    evaluate.check(built, task, unlabelled)
+  config = built.config.copy_and_resolve_references()
   config.eval.by = 'rank'
+  ranked = dataclasses.replace(built, config=config)
   free = dataclasses.replace(
     dev, examples=[Example('a', 'b', meta={'label': 'b'})]
   )
   with pytest.raises(UserError, match='eval.by=rank: .* no choices to rank'):
-    evaluate.check(config, task, free)
+    evaluate.check(ranked, task, free)
 
 
 def test_final_writes_both_ways_and_scores_the_chosen_one(made, tmp_path):
@@ -248,3 +249,73 @@ def test_predictions_of_several_tell_each(made, many, tmp_path):
   assert metric['best'] == metric['members'][3]
   assert metric['average'] == pytest.approx(100 * right.mean(), abs=1e-3)
   assert {len(line['generate_members']) for line in lines} == {5}
+
+
+@pytest.fixture(scope='module')
+def hard(made):
+  """(parts, weights, dev as three members read it, each one's dev alone)."""
+  config = made[0].config.copy_and_resolve_references()
+  config.method.name, config.method.demonstrations = 'hard_prompt', 2
+  config.buckets = (64,)
+  built = dataclasses.replace(made[0].of_method(config.method), config=config)
+
+  def load(**changes):
+    changed = config_lib.update(config.copy_and_resolve_references(), changes)
+    dev = split.load(changed, made[1], ['dev'], built.tokenizer)['dev']
+    words = of_words(built, dev)
+    choices = [row.choices for row in words.encoded]
+    encoded = [
+      dataclasses.replace(row, choices=own)
+      for row, own in zip(dev.encoded, choices)
+    ]
+    return dataclasses.replace(dev, examples=words.examples, encoded=encoded)
+
+  alone = [load(seed=seed) for seed in range(3)]
+  # Larger weights: a model that minds what it reads.
+  frozen = jax.tree.map(lambda x: 3 * x, made[-1])
+  return built, frozen, load(**{'population.seeds': 3}), alone
+
+
+@pytest.mark.parametrize('by', ['generate', 'rank'])
+def test_members_that_read_other_words_are_as_if_alone(hard, by):
+  """Each with its demonstrations; together by votes and by probabilities."""
+  built, frozen, dev, alone = hard
+  found = evaluate.answer(built, {}, frozen, dev, by=by)
+  own = [answer(built, {}, frozen, each, by=by) for each in alone]
+  assert found.members == own
+  assert own[0] != own[1] != own[2] != own[0]
+  if by == 'rank':
+    nats = np.concatenate([sums(built, {}, frozen, each) for each in alone])
+    probs = np.exp(nats - nats.max(-1, keepdims=True))
+    best = (probs / probs.sum(-1, keepdims=True)).mean(0).argmax(-1)
+    said = [e.choices[c] for e, c in zip(dev.examples, best)]
+    assert found.ensemble == said != own[0]
+
+
+def test_a_tie_of_members_that_read_other_words_is_broken_by_all(hard):
+  built, frozen, dev, alone = hard
+  said = [e.choices for e in dev.examples]
+  members = [[own[i] for own in said] for i in range(3)]
+  for texts in members:
+    texts[::2] = ['here'] * len(texts[::2])  # of the others nobody agrees
+  nats = sum(sums(built, {}, frozen, each)[0] for each in alone)
+  want = [own[int(c)] for own, c in zip(said, nats.argmax(-1))]
+  want[::2] = members[0][::2]
+  assert evaluate._vote(built, {}, frozen, dev, members) == want
+  assert len(set(nats.argmax(-1)[1::2])) > 1
+
+
+def test_predictions_tell_how_many_demonstrations_were_read(
+  made, hard, tmp_path
+):
+  _, _, dev, alone = hard
+  path = tmp_path / 'cb-dev.jsonl'
+  texts = [''] * len(dev)
+  for found, want in ((dev, [2, 2, 2]), (alone[0], 2)):
+    evaluate.write_predictions(
+      path, found, {'generate': evaluate.Answers([texts], texts)}
+    )
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line['demonstrations'] for line in lines] == [want] * len(dev)
+    # The input stands there as any method has it.
+    assert lines[0]['inputs'] == made[2].examples[0].inputs

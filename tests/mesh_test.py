@@ -107,6 +107,25 @@ def test_t5_is_the_same_on_eight_devices(room, alone, shape):
   assert {kind for kind, _ in sent} == {'all-gather', 'all-reduce'}
 
 
+@pytest.mark.parametrize('model', ['gpt2', 'neox'])
+@pytest.mark.parametrize(
+  'shape',
+  [
+    (2, 2, 2),
+    *(
+      pytest.param(shape, marks=pytest.mark.full)
+      for shape in ((8, 1, 1), (2, 4, 1), (1, 1, 8))
+    ),
+  ],
+)
+def test_causal_models_are_the_same_on_eight_devices(room, alone, model, shape):
+  """Whose prompt is one that all rows read, and is not cut with them."""
+  found, _ = on_eight(room, model, shape)
+  want = alone(model)
+  check_moved(want)
+  check_same(found, want)
+
+
 def test_sizes_are_what_is_said_and_the_rest():
   for said, want in (
     ({}, (8, 1, 1)),

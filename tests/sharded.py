@@ -4,27 +4,51 @@
 this process, over as many devices as XLA_FLAGS says.
 """
 
+import dataclasses
 import json
 import pathlib
 import re
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tiny
+from flax.core import meta
+from goldens import causal_models
 
 from ptjax import config as config_lib
 from ptjax import parts, population, step
 from ptjax.data import split
+from ptjax.weights import load, save
 
 # Heads for eight devices, widths that are no powers of two.
 T5 = tiny.changed(num_heads=8, d_ff=40, vocab_size=64)
+# Like GPT-2's own, a vocabulary that divides by nothing; and one that is cut.
+CAUSAL = {
+  'gpt2': ('gpt2', {'d_model': 24, 'head_size': 3}),
+  'neox': (
+    'pythia',
+    {'d_model': 32, 'head_size': 4, 'rotary_size': 2, 'vocab_size': 64},
+  ),
+}
 STEPS = 10
 
 
 def make_room(room: pathlib.Path) -> pathlib.Path:
   """The models and the data of the job."""
   tiny.model_folder(room / 't5', T5)
+  for name, (case, sizes) in CAUSAL.items():
+    made = load.load(str(causal_models.FOLDER / case))
+    sizes = {'num_heads': 8, 'd_ff': 40, **sizes}
+    own = dataclasses.replace(made.config, **sizes)
+    ids = jnp.zeros((1, 4), jnp.int32)
+    init = jax.jit(made.model.clone(config=own).init)
+    params = meta.unbox(init(jax.random.key(0), ids, ids >= 0))['params']
+    # Wider than a new one's: else all answers are alike.
+    params = jax.tree.map(lambda x: x + 9 * (x - x.mean()), params)
+    tiny.gpt_folder(room / name)
+    save.save(room / name, params, own)
   tiny.data_folder(room / 'data', rows=20)
   return room
 
@@ -55,7 +79,7 @@ def run(c) -> dict[str, np.ndarray]:
   parts.check(c)
   made = parts.build(c)
   (task,) = split.tasks(c)
-  splits = split.load(c, task, ['train', 'dev'], made.tokenizer)
+  splits = _load(made, task)
   tuned, frozen = made.init(labels=task.init_words)
   batches = train_batches(made, splits['train'])
   first = next(batches)
@@ -76,6 +100,13 @@ def run(c) -> dict[str, np.ndarray]:
     nats, _ = made.choices(state.tuned, frozen, batch)
     out |= {f'ids/{number}': ids, f'nats/{number}': nats}
   return {name: np.asarray(value) for name, value in out.items()}
+
+
+def _load(made, task):
+  names = ['train', 'dev']
+  return split.load(
+    made.config, task, names, made.tokenizer, causal=made.causal
+  )
 
 
 def train_batches(made, data):
@@ -114,7 +145,7 @@ def collectives(c) -> list[tuple[str, str]]:
   """(kind, shape and source) of all that is sent in a step of one prompt."""
   made = parts.build(c)
   (task,) = split.tasks(c)
-  data = split.load(c, task, ['train'], made.tokenizer)['train']
+  data = _load(made, task)['train']
   tuned, frozen = made.init(labels=task.init_words)
   texts = []
 

@@ -144,17 +144,18 @@ def _window(
     full = len(here) // batch_size
     batches += list(here[: full * batch_size].reshape(full, batch_size))
     left = here[full * batch_size :]
-  return [batches[i] for i in _permutation(0, 1, window, size=len(batches))]
+  return [batches[i] for i in permutation(0, 1, window, size=len(batches))]
 
 
 def _stream(seed: int, n: int, *, start: int, size: int) -> np.ndarray:
   """Examples start, …, start + size - 1 of all epochs, one after the other."""
   first, last = start // n, (start + size - 1) // n
-  epochs = [_permutation(seed, 0, e, size=n) for e in range(first, last + 1)]
+  epochs = [permutation(seed, 0, e, size=n) for e in range(first, last + 1)]
   return np.concatenate(epochs)[start - first * n :][:size]
 
 
-def _permutation(*key: int, size: int) -> np.ndarray:
+def permutation(*key: int, size: int) -> np.ndarray:
+  """The order of `size` things that a key draws, the same for ever."""
   # By sorting raw bits, whose stream numpy promises to keep for ever; its
   # Generator.permutation may change between versions.
   bits = np.random.PCG64(np.random.SeedSequence(key)).random_raw(size)

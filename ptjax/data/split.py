@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ptjax.config import UserError
-from ptjax.data import batch, pipeline, source
+from ptjax.data import batch, hard_prompt, pipeline, source
 from ptjax.data.batch import Batch, Encoded
 from ptjax.data.tokenizer import Tokenizer
 from ptjax.tasks import base
@@ -26,7 +26,10 @@ class Split:
     buckets: padded input lengths of its batches, the same for all splits of a
       task, so that a function is compiled once for each.
     target_length: padded length of its targets and choices, likewise.
-    cut: inputs that were too long, and so lost their end.
+    cut: inputs that were too long; see `batch.encode`.
+    readings: how each member reads it, where a hard prompt is in front; then
+      `encoded` is the first's.
+    remarks: sentences about the task's splits that a reader must know.
   """
 
   name: str
@@ -35,6 +38,8 @@ class Split:
   buckets: tuple[int, ...]
   target_length: int
   cut: int
+  readings: Sequence[hard_prompt.Reading] = ()
+  remarks: tuple[str, ...] = ()
 
   def __len__(self) -> int:
     return len(self.examples)
@@ -77,6 +82,19 @@ class Split:
       with_choices=with_choices,
       target_length=self.target_length,
     )
+
+  def as_read(self, made: Batch) -> list[Batch]:
+    """A batch as each member reads it, or the batch that they all read."""
+    return [
+      made | self._inputs(reading.encoded, made['index'])
+      for reading in self.readings
+    ] or [made]
+
+  def _inputs(self, encoded: Sequence[Encoded], rows: Sequence[int]) -> Batch:
+    longest = max(len(encoded[i].inputs) for i in rows if i >= 0)
+    bucket = next(b for b in self.buckets if b >= longest)
+    made = batch.make(encoded, rows, shape=(bucket, self.target_length))
+    return {key: made[key] for key in ('inputs', 'input_mask')}
 
 
 def tasks(config: Any) -> list[Task]:
@@ -130,7 +148,7 @@ def short(task: Task) -> str:
 def _check_labels(task: Task, tokenizer: Tokenizer) -> None:
   """A label that does not come back from its ids could never be answered."""
   for word in task.labels:
-    back = tokenizer.decode(tokenizer.encode(word))
+    back = tokenizer.decode(tokenizer.encode(tokenizer.joint + word))
     if back != word:
       raise UserError(
         f"{task.name}: the label {word!r} is not in this tokenizer's pieces: "
@@ -139,37 +157,74 @@ def _check_labels(task: Task, tokenizer: Tokenizer) -> None:
 
 
 def load(
-  config: Any, task: Task, names: Sequence[str], tokenizer: Tokenizer
+  config: Any,
+  task: Task,
+  names: Sequence[str],
+  tokenizer: Tokenizer,
+  *,
+  causal: bool = False,
 ) -> dict[str, Split]:
   """The named splits of a task, in the shapes of `config`.
+
+  Args:
+    causal: the model is decoder-only; see `batch.encode`.
 
   Raises:
     UserError: a split is missing or empty, or a label does not fit or cannot
       be said.
   """
   _check_labels(task, tokenizer)
+  written = hard_prompt.write(
+    config, lambda: _examples(config, task, 'train'), name=task.name
+  )
   found = {}
   for name in names:
-    rows = source.rows(config, task.name, name)
-    if name == 'train' and config.shots:
-      units = task.units(rows)
-      rows = source.few_shot(units, config.shots, seed=config.seed)
-    examples = task.examples(rows, name)
-    encoded, cut = batch.encode(
-      examples,
-      tokenizer,
-      input_length=config.input_length,
-      target_length=config.target_length,
-    )
-    found[name] = examples, encoded, cut
-  all_ = [row for _, encoded, _ in found.values() for row in encoded]
+    examples = _examples(config, task, name)
+    readings = [
+      hard_prompt.read(each, examples, tokenizer, room=config.input_length - 1)
+      for each in written
+    ]
+    read = [
+      batch.encode(
+        each,
+        tokenizer,
+        input_length=config.input_length,
+        target_length=config.target_length,
+        causal=causal,
+      )
+      for each in [r.examples for r in readings] or [examples]
+    ]
+    found[name] = examples, readings, read
+  all_ = [
+    row for *_, read in found.values() for encoded, _ in read for row in encoded
+  ]
   buckets = tuple(config.buckets) or batch.choose_buckets(
     [len(row.inputs) for row in all_], max_length=config.input_length
   )
   length = batch.target_length(all_)
   # Asked now: buckets without room shall not end the last task of eight.
   next(pipeline.eval_batches(all_, batch_size=1, buckets=buckets))
+  remarks = tuple(source.remarks(config, task.name))
   return {
-    name: Split(name, examples, encoded, buckets, length, cut)
-    for name, (examples, encoded, cut) in found.items()
+    name: Split(
+      name,
+      examples,
+      *(read[0][0], buckets, length),
+      # What is cut has no demonstration left, so it is cut for all members.
+      read[0][1] + sum(r.cut for r in readings[:1]),
+      [
+        dataclasses.replace(r, encoded=encoded)
+        for r, (encoded, _) in zip(readings, read)
+      ],
+      remarks=remarks,
+    )
+    for name, (examples, readings, read) in found.items()
   }
+
+
+def _examples(config: Any, task: Task, name: str) -> list[Example]:
+  rows = source.rows(config, task.name, name)
+  if name == 'train' and config.shots:
+    units = task.units(rows)
+    rows = source.few_shot(units, config.shots, seed=config.seed)
+  return task.examples(rows, name)

@@ -13,7 +13,7 @@ import jax
 
 from ptjax.config import one_of
 
-NAMES = ('soft_prompt', 'model_tuning', 'none')
+NAMES = ('soft_prompt', 'model_tuning', 'hard_prompt', 'none')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,10 +52,14 @@ def linear(
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
   """x, whose axes have these logical names: a mesh, if any, cuts it by them.
 
-  `batch` are rows, `batch_at_vocab` are rows where x meets the vocabulary.
+  `batch` are rows, `batch_at_vocab` are rows where x meets the vocabulary. What
+  does not divide, such as a prompt that all rows read, is left to the compiler.
   """
-  # One row, such as a prompt that all others read, is not cut.
-  return x if x.shape[0] == 1 else nn.with_logical_constraint(x, axes)
+  sizes = jax.sharding.get_abstract_mesh().shape
+  for size, cut in zip(x.shape, nn.logical_to_mesh_axes(axes)):
+    if size % math.prod(sizes.get(axis, 1) for axis in cut or ()):
+      return x
+  return nn.with_logical_constraint(x, axes)
 
 
 def to_vocab(head: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:

@@ -156,3 +156,81 @@ def test_a_draw_of_few_examples_is_the_seeds(room, pieces):
 
   assert drawn(0) == drawn(0) and len(drawn(0)) == 4
   assert drawn(0) != drawn(1)
+
+
+def hard(room, **changes):
+  """Three demonstrations, from a training file that says other words."""
+  lines = [f'"dog ran {word}",{i % 2}' for i, word in enumerate(tiny.WORDS)]
+  path = room / 'others.csv'
+  path.write_text('\n'.join(['text,label', *lines]) + '\n')
+  c = custom(room, train=str(path))
+  c.method.name, c.method.demonstrations = 'hard_prompt', 3
+  return config_lib.update(c, changes)
+
+
+def test_demonstrations_are_training_examples_in_front_of_the_others(
+  room, pieces
+):
+  """Once each, solved, as ids; the answer and the scored text are the task's
+  own."""
+  c = hard(room, **{'method.instruction': 'was the cat here'})
+  task, found = load(c, pieces, ['train', 'dev'])
+  dev = found['dev']
+  assert dev.examples[1].inputs == 'premise : the cat, cat .'
+  text = pieces.decode(dev.encoded[1].inputs)
+  assert text.startswith('was the cat here premise : dog ran ')
+  assert text.endswith(pieces.decode(pieces.encode(dev.examples[1].inputs)))
+  assert text.count('dog ran') == 3 and text.count('entailment') == 3
+  assert dev.encoded[1].inputs[-1] == pieces.eos_id
+  solved = {
+    f'{e.inputs} {e.targets}'.removeprefix('premise : ')
+    for e in found['train'].examples
+  }
+  shown = text.removeprefix('was the cat here premise : ').split(' premise : ')
+  assert len(set(shown)) == 4 and set(shown[:3]) <= solved
+  assert len(dev.encoded[1].targets) == 2
+  # None of them demonstrates itself.
+  for example, ids in zip(found['train'].examples, found['train'].encoded):
+    assert pieces.decode(ids.inputs).count(example.inputs) == 1
+
+
+def test_each_member_reads_demonstrations_of_its_seed(room, pieces):
+  """As if it were alone; a batch has the same rows for all."""
+  _, found = load(hard(room, **{'population.seeds': 3}), pieces, ['dev'])
+  dev, alone = found['dev'], []
+  for seed in range(3):
+    _, own = load(hard(room, seed=seed), pieces, ['dev'])
+    alone.append(own['dev'])
+  made = list(dev.eval_batches(batch_size=4, with_choices=True))
+  assert sorted(i for part in made for i in part['index'] if i >= 0) == (
+    list(range(len(dev)))
+  )
+  texts = set()
+  for part in made:
+    read = dev.as_read(part)
+    assert len(read) == 3
+    for own, mine in zip(alone, read):
+      np.testing.assert_array_equal(mine['choices'], part['choices'])
+      for i, ids, mask in zip(
+        part['index'], mine['inputs'], mine['input_mask']
+      ):
+        if i >= 0:
+          np.testing.assert_array_equal(ids[mask], own.encoded[i].inputs)
+          texts.add(tuple(own.encoded[i].inputs))
+  assert len(texts) == 3 * len(dev)
+
+
+def test_buckets_fit_the_words_and_input_length_limits_them(room, pieces):
+  _, found = load(hard(room), pieces, ['dev'])
+  longest = max(len(row.inputs) for row in found['dev'].encoded)
+  assert longest <= found['dev'].buckets[-1] <= longest + 7
+  _, short = load(hard(room, input_length=longest - 1), pieces, ['dev'])
+  reading = short['dev'].readings[0]
+  assert reading.fewer and min(reading.counts) == 2 and not short['dev'].cut
+  _, least = load(hard(room, input_length=3), pieces, ['dev'])
+  assert least['dev'].cut == len(least['dev'])
+  assert set(least['dev'].readings[0].counts) == {0}
+  with pytest.raises(UserError, match='demonstrations=16 is more than the 15'):
+    load(hard(room, **{'method.demonstrations': 16}), pieces)
+  with pytest.raises(UserError, match='=5 is more than the 4 training'):
+    load(hard(room, shots=4, **{'method.demonstrations': 5}), pieces)
