@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ptjax import files, report
+from ptjax import files, processes, report
 from ptjax.config import UserError
 from ptjax.data.split import Split, short
 from ptjax.parts import Parts
@@ -87,7 +87,7 @@ def _ranked(parts, tuned, frozen, split, *, prompted) -> Answers:
   members: list[list[str]] = []
   ensemble = [''] * len(split)
   for batch in _batches(parts, split, prompted=prompted, with_choices=True):
-    sums, lengths = parts.choices(tuned, frozen, batch)
+    sums, lengths = map(np.asarray, parts.choices(tuned, frozen, batch))
     scored = {
       'choice_mask_BxC': batch['choice_mask'],
       'normalise': parts.config.eval.normalise,
@@ -254,7 +254,8 @@ def final(
     kinds += [by for by in ('generate', 'rank') if by not in kinds]
   answers = {by: answer(parts, tuned, frozen, split, by=by) for by in kinds}
   path = folder / 'predictions' / f'{name}-{split.name}.jsonl'
-  write_predictions(path, split, answers)
+  if processes.first():
+    write_predictions(path, split, answers)
   return report.entry(
     task,
     {by: all_scores(task, found, split) for by, found in answers.items()},
