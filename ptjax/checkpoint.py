@@ -16,12 +16,21 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 
+class _Manager(ocp.CheckpointManager):
+  """Saves when it is told to; when to stop is not its to ask."""
+
+  def reached_preemption(self, step: int) -> bool:
+    # Asked here too, with other numbers, the processes would miss the step
+    # that `stop` agrees on.
+    return False
+
+
 class Checkpoints:
   """Saves and restores the state of one task under `folder`."""
 
   def __init__(self, folder: pathlib.Path, *, keep: int = 2):
     self._folder = folder
-    self._manager = ocp.CheckpointManager(
+    self._manager = _Manager(
       folder.absolute(),
       options=ocp.CheckpointManagerOptions(
         preservation_policy=policies.LatestN(keep),

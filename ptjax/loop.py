@@ -21,6 +21,7 @@ from ptjax import (
   memory,
   mesh,
   population,
+  processes,
   report,
   step,
   tree,
@@ -318,13 +319,16 @@ class TaskRun:
     # The method's own parameters belong to it even where `tune` froze them.
     own = {k: v for k, v in self.frozen.items() if k != 'model'}
     name, several = self.name, len(self.parts.members) > 1
+    best = jax.device_get(self.state.best)
+    if not processes.first():
+      return
     for i, known in enumerate(self._members()):
       if at not in (None, known['step']):
         continue
       file = f'{name}/{i}.safetensors' if several else f'{name}.safetensors'
       prompt.write(
         self.workdir / 'prompts' / file,
-        tree.join(_member(self.state.best, i), own),
+        tree.join(_member(best, i), own),
         {
           'model': {'name': loaded.name, 'fingerprint': loaded.fingerprint},
           'method': self.config.method.to_dict() | {'init': known['init']},
@@ -337,12 +341,14 @@ class TaskRun:
   def _members(self) -> list[dict[str, Any]]:
     """What is known of each member: what it is, its best step and score."""
     out = []
+    scores = np.asarray(self.state.best_score)
+    steps = np.asarray(self.state.best_step)
     for i, member in enumerate(self.parts.members):
-      score = float(self.state.best_score[i])
+      score = float(scores[i])
       out.append(
         {
           **dataclasses.asdict(member),
-          'step': int(self.state.best_step[i]),
+          'step': int(steps[i]),
           'dev_score': score if np.isfinite(score) else None,
           **({'failed': self.failed[i]} if i in self.failed else {}),
         }

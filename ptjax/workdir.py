@@ -27,6 +27,10 @@ FREE = (
   'mesh.data',
   'mesh.fsdp',
   'mesh.tensor',
+  'distributed.coordinator',
+  'distributed.processes',
+  'distributed.process',
+  'distributed.timeout',
 )
 
 
