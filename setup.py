@@ -27,6 +27,8 @@ setuptools.setup(
     'numpy>=2.0',
     'optax>=0.2.5',
     'orbax-checkpoint>=0.12',
+    'rouge-score>=0.1.2',
+    'sacrebleu>=2.4',
     'safetensors>=0.5',
     'sentencepiece>=0.2',
     'tensorboardX>=2.6',

@@ -1,66 +1,82 @@
-"""One setting at several values: a run each, one table and one picture.
+"""One setting at several values, or two: a run each, a table and a picture.
 
 Owns the order of the runs and what is told of them together (Lester et al.
-2021, Figure 3). Each value's run is an ordinary one in a folder of its own, so
-it is resumed, evaluated and looked at like any other.
+2021, Figure 3). Each run is an ordinary one in a folder of its own, so it is
+resumed, evaluated and looked at like any other.
 """
 
+import itertools
 import pathlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from ptjax import config as config_lib
 from ptjax import files, progress, report, train, workdir, writer
 from ptjax.config import UserError
 
+Values = tuple[str, ...]  # one of each key
+
 
 def run(config: Any, folder: pathlib.Path) -> dict[str, Any]:
   """Runs `config.ablation.key` at each of its values.
 
+  With `inner_key` at each of these all values of that one: FOLDER/VALUE/VALUE.
   Writes ablation.json, ablation.txt and, with matplotlib, ablation.png.
 
   Raises:
     UserError: what a run with one of the values would be refused for, before
       the first begins.
   """
-  key, runs = config.ablation.key, settings(config)
+  runs = settings(config)
   for changed in runs.values():
     train.check(changed)
-  found = {}
-  for value, changed in runs.items():
-    progress.say(f'{key}={value}')
-    found[value] = train.run(changed, folder / _plain(value))
-  rows = table(key, found)
-  text = writer.table(rows)
+  keys, found = _keys(config), {}
+  for values, changed in runs.items():
+    progress.say(', '.join(f'{k}={v}' for k, v in zip(keys, values)))
+    place = folder.joinpath(*map(_plain, values))
+    found[values] = train.run(changed, place)
+  text = writer.table(table(keys, found))
   progress.say(text)
   (folder / 'ablation.txt').write_text(text + '\n', encoding='utf-8')
-  scores = {
-    value: {'score': out['score'], 'tasks': _scores(out)}
-    for value, out in found.items()
-  }
-  left = {'key': key, 'values': scores}
+  left = _left(keys, found)
   workdir.write_json(folder / 'ablation.json', left)
-  said = draw(left, folder / 'ablation.png')
+  said = draw(keys, found, folder / 'ablation.png')
   progress.say(f'{folder}: ablation.json, ablation.txt, {said}')
   return left
 
 
-def settings(config: Any) -> dict[str, Any]:
-  """{value: the configuration of its run}."""
-  key, values = config.ablation.key, config.ablation.over
-  if not values:
-    raise UserError('ablation.over is empty; name the values of the setting')
+def settings(config: Any) -> dict[Values, Any]:
+  """{a value of each key: the configuration of its run}."""
+  c, keys = config.ablation, _keys(config)
+  over = [tuple(c.over), *([tuple(c.inner_over)] if c.inner_key else [])]
+  for name, values in zip(('over', 'inner_over'), over):
+    if not values:
+      raise UserError(
+        f'ablation.{name} is empty; name the values of the setting'
+      )
+    if len({_plain(str(value)) for value in values}) < len(values):
+      raise UserError(
+        f'ablation.{name}={values} would share a folder; name each once'
+      )
+  if len(set(keys)) < len(keys):
+    raise UserError(
+      f'ablation.inner_key={c.inner_key} is the first key too; name another'
+    )
   out = {}
-  for value in values:
+  for values in itertools.product(*over):
     changed = config.copy_and_resolve_references()
     changed.ablation.key, changed.ablation.over = '', ()
-    config_lib.assign(changed, key, str(value))
-    out[str(value)] = changed
-  if len({_plain(value) for value in out}) < len(values):
-    raise UserError(
-      f'ablation.over={tuple(values)} would share a folder; name each once'
-    )
+    changed.ablation.inner_key, changed.ablation.inner_over = '', ()
+    for key, value in zip(keys, values):
+      config_lib.assign(changed, key, str(value))
+    out[tuple(map(str, values))] = changed
   return out
+
+
+def _keys(config: Any) -> tuple[str, ...]:
+  c = config.ablation
+  return (c.key, c.inner_key) if c.inner_key else (c.key,)
 
 
 def _plain(value: str) -> str:
@@ -68,44 +84,77 @@ def _plain(value: str) -> str:
   return re.sub(r'[^\w.-]+', '-', '-'.join(pathlib.PurePath(value).parts[-2:]))
 
 
+def _left(
+  keys: Sequence[str], found: dict[Values, dict[str, Any]]
+) -> dict[str, Any]:
+  """ablation.json: values[value], or values[value][inner value]."""
+  values: dict[str, Any] = {}
+  for (first, *inner), out in found.items():
+    entry = {'score': out['score'], 'tasks': _scores(out)}
+    if inner:
+      values.setdefault(first, {})[inner[0]] = entry
+    else:
+      values[first] = entry
+  return dict(zip(('key', 'inner_key'), keys)) | {'values': values}
+
+
 def _scores(found: dict[str, Any]) -> dict[str, Any]:
   return {name: task['score'] for name, task in found['tasks'].items()}
 
 
-def table(key: str, found: dict[str, dict[str, Any]]) -> list[list[str]]:
-  """A row a value: each task's average ± standard deviation, and the mean."""
+def table(
+  keys: Sequence[str], found: dict[Values, dict[str, Any]]
+) -> list[list[str]]:
+  """A row a run: each task's average ± standard deviation, and the mean."""
   names = list(next(iter(found.values()))['tasks'])
-  rows = [[key, *names, 'score']]
-  for value, out in found.items():
+  rows = [[*keys, *names, 'score']]
+  for values, out in found.items():
     each = [*_scores(out).values(), out['score']]
-    rows.append([value, *(report.average(score) for score in each)])
+    rows.append([*values, *(report.average(score) for score in each)])
   return rows
 
 
-def draw(found: dict[str, Any], path: pathlib.Path) -> str:
-  """Draws the scores over the values; returns the file's name, or why not."""
+def draw(
+  keys: Sequence[str],
+  found: dict[Values, dict[str, Any]],
+  path: pathlib.Path,
+) -> str:
+  """Draws the scores over the last key's values, a line for each of the
+  first's; returns the file's name, or why not."""
   try:
     from matplotlib.figure import Figure
   except ImportError:
     return f'no {path.name}, which needs matplotlib: pip install matplotlib'
-  values = list(found['values'])
   figure = Figure(figsize=(5, 3.5), dpi=150)
   axes = figure.subplots()
-  names = list(next(iter(found['values'].values()))['tasks'])
-  for name in names if len(names) > 1 else ():
-    each = [found['values'][v]['tasks'][name]['average'] for v in values]
-    axes.plot(values, each, color='0.7', linewidth=1)
-    axes.annotate(name, (len(values) - 1, each[-1]), fontsize=6, color='0.4')
-  mean = [found['values'][v]['score'] for v in values]
-  axes.errorbar(
-    values,
-    [score['average'] for score in mean],
-    yerr=[score.get('std') or 0.0 for score in mean],
-    marker='o',
-    capsize=3,
-  )
-  axes.set(xlabel=found['key'], ylabel='score')
+  lines: dict[Values, dict[str, Any]] = {}
+  for values, out in found.items():
+    lines.setdefault(values[:-1], {})[values[-1]] = out
+  if len(keys) == 1:
+    _draw_tasks(axes, lines[()])
+  for first, line in lines.items():
+    mean = [out['score'] for out in line.values()]
+    axes.errorbar(
+      list(line),
+      [score['average'] for score in mean],
+      yerr=[score.get('std') or 0.0 for score in mean],
+      marker='o',
+      capsize=3,
+      label=' '.join(_plain(value) for value in first),
+    )
+  if len(keys) > 1:
+    axes.legend(title=keys[0], fontsize=6, title_fontsize=6)
+  axes.set(xlabel=keys[-1], ylabel='score')
   axes.tick_params(labelsize=7)
   with files.replaced(path) as aside:
     figure.savefig(aside, format='png', bbox_inches='tight')
   return path.name
+
+
+def _draw_tasks(axes: Any, line: dict[str, Any]) -> None:
+  """Each task's own line, thin; of one task it is the mean's."""
+  values, names = list(line), list(next(iter(line.values()))['tasks'])
+  for name in names if len(names) > 1 else ():
+    each = [line[v]['tasks'][name]['score']['average'] for v in values]
+    axes.plot(values, each, color='0.7', linewidth=1)
+    axes.annotate(name, (len(values) - 1, each[-1]), fontsize=6, color='0.4')

@@ -33,7 +33,7 @@ def default() -> ConfigDict:
 
   # Tasks and data.
   c.task = 'superglue'  # a task, several joined by '+', or a suite's name
-  c.data = 'miniature'  # miniature | folder of jsonl | hub | hub:OWNER/NAME
+  c.data = 'miniature'  # miniature | folder of files | hub | hub:OWNER/NAME
   c.prefix = False  # the task's name in front of its input, as T5 had it
   c.shots = 0  # training examples kept, drawn by seed; 0 = all
   c.input_length = 512  # pieces, the longest input; what is over is cut
@@ -72,6 +72,8 @@ def default() -> ConfigDict:
   c.ablation = ConfigDict()  # a run for each value; see configs/ablations.py
   c.ablation.key = ''  # a key of this file; '' = one run
   c.ablation.over = ()  # what it takes in turn
+  c.ablation.inner_key = ''  # a second one, run at each value of the first
+  c.ablation.inner_over = ()  # what that takes
   c.tune = ()  # regular expressions over parameter names; () = the method's
 
   c.optimizer = ConfigDict()
@@ -92,6 +94,7 @@ def default() -> ConfigDict:
   c.train.batch_size = 32  # examples an update
   c.train.accumulate = 1  # micro-batches an update: less memory, same result
   c.train.dropout = 0.0  # inside the frozen model; T5X's demos had 0.1
+  c.train.loss = 'targets'  # targets | text: inputs too, decoder-only models
   c.train.z_loss = 0.0  # weight of log(Z)^2; T5X: 1e-4
   c.train.eval_every = 1000  # steps between evaluations on dev
   c.train.save_every = 1000  # steps between checkpoints
@@ -113,6 +116,14 @@ def default() -> ConfigDict:
   c.temperature = 0.0  # 0 = greedy
   c.top_k = 0  # pieces kept; 0 = all
   c.top_p = 1.0  # probability kept
+  c.beams = 1  # searched at once, also where answers are scored; 1 = greedy
+  c.length_penalty = 1.0  # of beams; above 0, longer answers are favoured
+
+  # What each prompt says to one input, beside its scores.
+  c.samples = ConfigDict()
+  c.samples.query = ''  # the input; '' = none
+  c.samples.count = 3  # answers
+  c.samples.temperature = 1.0  # all else as in predict
 
   c.neighbours = 5  # of --mode=inspect: pieces listed a virtual token
 

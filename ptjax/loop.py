@@ -23,7 +23,6 @@ from ptjax import (
   report,
   step,
   tree,
-  tuned,
   vitals,
   writer,
 )
@@ -34,6 +33,7 @@ from ptjax.export import prompt
 from ptjax.parts import Parts
 from ptjax.stop import StopSignal
 from ptjax.tasks.base import Task
+from ptjax.tuned import base as tuned_base
 
 
 class RunFailed(Exception):
@@ -57,10 +57,12 @@ class TaskRun:
     wanted = dict.fromkeys(('train', 'dev', reported))
     if self.config.eval.submission:
       wanted['test'] = None
-    splits = split.load(self.config, task, list(wanted), parts.tokenizer)
+    splits = split.load(
+      self.config, task, list(wanted), parts.tokenizer, causal=parts.causal
+    )
     self.train, self.dev = splits['train'], splits['dev']
     self.reported, self.test = splits[reported], splits.get('test')
-    evaluate.check(self.config, task, self.reported)
+    evaluate.check(parts, task, self.reported)
     self._check_memory()
     # What names in the configuration stand for, which may change unseen.
     self.origin = {
@@ -68,6 +70,9 @@ class TaskRun:
       'data': split.digest(self.train, self.dev),
     }
     self.by = self.config.eval.by
+    # Perplexity is what models of text are told by; an encoder-decoder's is in
+    # the files alone.
+    self.shown = ('loss', *(['perplexity'] if parts.causal else []))
     self.seconds = 0.0
     self.failed: dict[int, str] = {}  # members, and why
 
@@ -82,7 +87,8 @@ class TaskRun:
       each=memory.member_bytes(
         model.config,
         batch=train.batch_size // train.accumulate,
-        length=self.parts.tuned_model.method.front + self.train.buckets[-1],
+        prompt=self.parts.tuned_model.method.front,
+        length=self.train.buckets[-1],
         target=self.train.target_length,
         itemsize=np.dtype(model.dtype).itemsize,
         remat=model.remat,
@@ -147,7 +153,7 @@ class TaskRun:
   def _health(self) -> None:
     """What can be known before step 1; ends a run that could not learn."""
     batch = next(self._batches(0))
-    tuned.check_ports(
+    tuned_base.check_ports(
       self.parts.tuned_model,
       *(_member(self.state.tuned, 0), self.frozen, _member(batch, 0)),
     )
@@ -167,7 +173,8 @@ class TaskRun:
     self.log.say(
       report.health(self.name, health, train=self.train, dev=self.dev)
     )
-    for remark in self.task.remarks([*self.train.examples, *self.dev.examples]):
+    seen = [*self.train.examples, *self.dev.examples]
+    for remark in (*self.task.remarks(seen), *self.train.remarks):
       self.log.say(f'  {remark}')
     if not np.any(after.ok):
       self._fail(values, at=1)
@@ -253,9 +260,10 @@ class TaskRun:
         self._note_failure(i, f'{vitals.said(values, i)} at step {at}')
     if len(self.failed) == len(self.parts.members):
       self._fail(values, at=at)
-    bar.update(at, loss=vitals.scalars(values)['loss'])
+    scalars = vitals.scalars(values)
+    bar.update(at, **{name: scalars[name] for name in self.shown})
     if at % self.config.train.log_every == 0:
-      self.log.scalars(at, vitals.scalars(values), task=self.name)
+      self.log.scalars(at, scalars, task=self.name)
 
   def _note_failure(self, i: int, why: str) -> None:
     """The step holds it at its last good state; the others go on."""

@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ptjax.predict import rank, sample
-from ptjax.tuned import Batch, Tree, TunedModel
+from ptjax.predict import beam, rank, sample
+from ptjax.tuned.base import Batch, Tree, TunedModel
+
+_GREEDY = sample.Greedy()
 
 # The metrics of a step that must be finite, or the step is not made.
 FINITE = ('loss', 'grad_norm', 'update_norm')
@@ -57,6 +59,7 @@ class StepOptions:
   dropout: bool = False
   z_loss: float = 0.0
   patience: int = 0
+  full_text: bool = False  # the inputs are to be said too
 
 
 def init_state(
@@ -159,6 +162,8 @@ def _update(tuned_model: TunedModel, options: StepOptions) -> Callable:
     return jax.lax.scan(add, zero, (jnp.arange(k), split))[0]
 
   def step(state: TrainState, frozen: Tree, batch: Batch, *, tx):
+    if options.full_text:
+      batch = tuned_model.full_text(batch)
     rng = None
     if options.dropout:
       key = jax.random.wrap_key_data(state.rng)
@@ -214,12 +219,12 @@ def make_log_probs(
 ) -> Callable[[Tree, Tree, Batch], tuple[jax.Array, jax.Array]]:
   """A jitted (tuned, frozen, batch) -> (nats_B, tokens_B) of the targets.
 
-  Rows may have prompts of their own, see `_of_rows`.
+  Rows may have prompts of their own, by `batch['member']`.
   """
 
   def log_probs(tuned, frozen, batch):
     return rank.log_probs(
-      tuned_model.logits(_of_rows(tuned, batch), frozen, batch),
+      tuned_model.logits(tuned, frozen, batch),
       batch['targets'],
       target_mask_BxT=batch['target_mask'],
     )
@@ -233,18 +238,17 @@ def make_choices(tuned_model: TunedModel) -> Callable[..., jax.Array]:
 
 
 def make_generate(
-  tuned_model: TunedModel, *, sampler: sample.Sampler
+  tuned_model: TunedModel, *, sampler: sample.Sampler | beam.Beams
 ) -> Callable[..., jax.Array]:
   """A jitted (tuned, frozen, batch, rng, *, max_length) -> ids_BxT.
 
-  Rows may have prompts of their own, see `_of_rows`.
+  Rows may have prompts of their own, by `batch['member']`.
   """
 
   def generate(tuned, frozen, batch, rng, *, max_length):
     return _generate(
       tuned_model,
-      _of_rows(tuned, batch),
-      *(frozen, batch),
+      *(tuned, frozen, batch),
       max_length=max_length,
       sampler=sampler,
       rng=rng,
@@ -253,8 +257,12 @@ def make_generate(
   return jax.jit(generate, static_argnames='max_length')
 
 
-def make_answers(tuned_model: TunedModel) -> Callable[..., jax.Array]:
-  """A jitted (tuned, frozen, batch, *, max_length) -> greedy ids_ExBxT."""
+def make_answers(
+  tuned_model: TunedModel,
+  *,
+  sampler: sample.Sampler | beam.Beams = _GREEDY,
+) -> Callable[..., jax.Array]:
+  """A jitted (tuned, frozen, batch, *, max_length) -> ids_ExBxT."""
 
   def answers(tuned, frozen, batch, *, max_length):
     def member(tuned, frozen, batch):
@@ -262,6 +270,7 @@ def make_answers(tuned_model: TunedModel) -> Callable[..., jax.Array]:
         tuned_model,
         *(tuned, frozen, batch),
         max_length=max_length,
+        sampler=sampler,
         axis_name=MEMBERS,
       )
 
@@ -271,21 +280,37 @@ def make_answers(tuned_model: TunedModel) -> Callable[..., jax.Array]:
 
 
 def _generate(
-  tuned_model: TunedModel, tuned: Tree, frozen: Tree, batch: Batch, **options
+  tuned_model: TunedModel,
+  tuned: Tree,
+  frozen: Tree,
+  batch: Batch,
+  *,
+  max_length: int,
+  sampler: sample.Sampler | beam.Beams,
+  **options,
 ) -> jax.Array:
   config = tuned_model.model.config
-  cache = tuned_model.prefill(
-    tuned, frozen, batch, max_length=options['max_length']
+  first_BxV, cache = tuned_model.prefill(
+    tuned, frozen, batch, max_length=max_length
   )
-  return sample.generate(
-    lambda ids_B, cache: tuned_model.decode_step(tuned, frozen, ids_B, cache),
-    cache,
-    batch_size=batch['inputs'].shape[0],
-    start_id=config.decoder_start_id,
-    eos_id=config.eos_id,
-    pad_id=config.pad_id,
-    **options,
-  )
+  found = {
+    'batch_size': batch['inputs'].shape[0],
+    'start_id': getattr(config, 'decoder_start_id', 0),
+    'eos_id': config.eos_id,
+    'pad_id': config.pad_id,
+    'max_length': max_length,
+    'first_BxV': first_BxV,
+  }
+
+  def step_fn(ids_B, cache):
+    return tuned_model.decode_step(tuned, frozen, ids_B, cache)
+
+  if isinstance(sampler, beam.Beams):
+    axes = tuned_model.cache_axes
+    return beam.generate(
+      step_fn, cache, beams=sampler, batch_axes=axes, **found
+    )
+  return sample.generate(step_fn, cache, sampler=sampler, **found, **options)
 
 
 MEMBERS = 'members'
@@ -329,14 +354,3 @@ def at_once(members: int) -> int:
   `python -m ptjax.bench population`, and five times the memory.
   """
   return 1 if jax.default_backend() == 'cpu' else members
-
-
-def _of_rows(tuned: Tree, batch: Batch) -> Tree:
-  """What each row of a mixed batch is tuned by.
-
-  `batch['member']`, [B], names one of the prompts that `tuned` holds along its
-  first axis; without it there is one prompt for all.
-  """
-  if 'member' not in batch:
-    return tuned
-  return jax.tree.map(lambda x: x[batch['member']], tuned)

@@ -15,6 +15,7 @@ from ptjax import (
   loop,
   parts,
   report,
+  samples,
   serve,
   stop,
   sweep,
@@ -23,6 +24,7 @@ from ptjax import (
   writer,
   written,
 )
+from ptjax.config import UserError
 from ptjax.data import hard_prompt, split
 from ptjax.export import bank, names
 from ptjax.methods import base
@@ -61,6 +63,8 @@ def run(config: Any, folder: pathlib.Path) -> dict[str, Any]:
       log.say('each prompt is the one that was best on dev')
     for line in sweep.tell(config, out, folder):
       log.say(line)
+    for line in samples.tell(folder):
+      log.say(line)
     log.say(f'{folder}: results.json, predictions/, prompts/, metrics.jsonl')
   return out
 
@@ -73,6 +77,12 @@ def check(config: Any) -> list[Any]:
   """
   parts.check(config)
   base.make(config.method)
+  samples.check(config)
+  if config.ablation.inner_key and not config.ablation.key:
+    raise UserError(
+      f'ablation.inner_key={config.ablation.inner_key} is a second key; name '
+      'the first, ablation.key'
+    )
   tasks = split.tasks(config)
   if config.eval.submission:
     for task in tasks:
@@ -108,6 +118,9 @@ def _train(
           folder=folder,
           log=log,
         )
+      if config.samples.query:
+        member = found[run_.name].get('best_member', 0)
+        samples.write(made, run_.name, member=member, folder=folder)
       _write(folder, made, found, tuned=best)
 
 
@@ -154,6 +167,8 @@ def _score(
   data = [(task, _evaluated(made, task)) for task in tasks]
   for task, splits in data:
     name, scored = split.short(task), splits[split.reported(config)]
+    for remark in scored.remarks:
+      log.say(f'{name}: {remark}')
     mine = prompts.get(name, [])
     made, tuned, frozen = serve.with_prompts(
       config, mine, made=made, say=log.say
@@ -195,8 +210,10 @@ def _evaluated(made: parts.Parts, task: Any) -> dict[str, split.Split]:
   reported = split.reported(made.config)
   names = {reported, *written.splits(made.config)}
   names |= {'test'} if made.config.eval.submission else set()
-  data = split.load(made.config, task, sorted(names), made.tokenizer)
-  evaluate.check(made.config, task, data[reported])
+  data = split.load(
+    made.config, task, sorted(names), made.tokenizer, causal=made.causal
+  )
+  evaluate.check(made, task, data[reported])
   return data
 
 

@@ -13,8 +13,14 @@ Values = dict[str, list[float]]
 
 
 def read(metrics: dict[str, Any]) -> Values:
-  """{name: [E]}; waits for the device."""
-  return {k: np.asarray(v, float).tolist() for k, v in metrics.items()}
+  """{name: [E]}, and the loss as a perplexity; waits for the device.
+
+  Perplexity is exp(loss), the loss being a mean in nats over the pieces that
+  are to be said; a z-loss is in both.
+  """
+  out = {k: np.asarray(v, float).tolist() for k, v in metrics.items()}
+  with np.errstate(over='ignore'):
+    return out | {'perplexity': np.exp(out['loss']).tolist()}
 
 
 def broken(values: Values) -> list[int]:

@@ -45,10 +45,12 @@ def run(room: pathlib.Path, folder: str, *flags: str, **changes):
   )
 
 
-def run_and_signal(room, folder, number, *, at: str) -> tuple[int, str]:
+def run_and_signal(
+  room, folder, number, *, at: str, **changes
+) -> tuple[int, str]:
   """Sends the signal at the first line of progress that matches `at`."""
   process = subprocess.Popen(
-    command(room, folder),
+    command(room, folder, **changes),
     cwd=ROOT,
     stdout=subprocess.DEVNULL,
     stderr=subprocess.PIPE,
@@ -109,6 +111,51 @@ def test_a_run_leaves_what_it_says(room):
   assert results['score']['average'] == pytest.approx(np.mean(scores), abs=1e-3)
   steps = [m['step'] for m in left['metrics'] if 'loss' in m and 'step' in m]
   assert steps == [*range(1, 13), *range(1, 13)]
+  for line in left['metrics']:
+    if 'perplexity' in line:
+      assert line['perplexity'] == pytest.approx(np.exp(line['loss']))
+  assert all(
+    'perplexity' in m
+    for m in left['metrics']
+    if 'grad_norm' in m and 'step' in m
+  )
+  assert not (room / 'straight/samples').exists()
+
+
+def test_a_decoder_only_model_is_tuned_killed_and_resumed(room):
+  """The same main: a population of two, its votes, inspection and export."""
+  tiny.gpt_folder(room / 'gpt')
+  changes = {
+    'model': room / 'gpt',
+    'task': 'cb',
+    'population.seeds': 2,
+    'eval.submission': False,
+  }
+  said = run(room, 'gpt_straight', **changes)
+  assert said.returncode == 0, said.stderr
+  assert 'no padding token' in said.stdout
+  got, _ = run_and_signal(
+    room, 'gpt_killed', signal.SIGKILL, at='cb [5-9]/', **changes
+  )
+  assert got == -9
+  said = run(room, 'gpt_killed', **changes)
+  assert said.returncode == 0 and 'resumed at step' in said.stdout
+  straight, killed = (
+    left_behind(room / name) for name in ('gpt_straight', 'gpt_killed')
+  )
+  assert straight == killed
+  said = run(
+    room,
+    'gpt_scored',
+    '--mode=evaluate',
+    f'--prompt={room / "gpt_straight"}',
+    **changes,
+  )
+  assert said.returncode == 0, said.stderr
+  assert (
+    left_behind(room / 'gpt_scored')['cb-dev.jsonl']
+    == (straight['cb-dev.jsonl'])
+  )
 
 
 @pytest.mark.parametrize(
@@ -396,3 +443,45 @@ def test_the_winner_of_a_sweep_is_a_run_that_can_be_run(room, population):
   for i in range(4):
     apart = np.abs(found - rows(f'population/prompts/cb/{i}.safetensors')).max()
     assert apart < 1e-3 if i == best else apart > 0.05
+
+
+def test_free_text_whose_dev_is_cut_off(room, tmp_path, call):
+  data = tmp_path / 'translation'
+  data.mkdir()
+  for split, rows in (('train', 20), ('test', 6)):
+    for language, word in (('en', 'dog'), ('de', 'cat')):
+      lines = [f'{split} the {word} {i}' for i in range(rows)]
+      (data / f'{split}.{language}').write_text('\n'.join(lines) + '\n')
+  changes = {
+    'task': 'translation',
+    'data': data,
+    'method.init': 'vocabulary',
+    'eval.split': 'test',
+    'eval.submission': False,
+    'train.steps': 2,
+    'train.eval_every': 2,
+  }
+  config = f'--config={SUPERGLUE}:{tiny.words(room, **changes)}'
+  code, out, said = call(config, f'--workdir={tmp_path / "w"}')
+  assert code == 0, said
+  assert 'translation: 18 training and 2 dev examples' in out
+  remark = 'dev is cut off train by seed 0, no text in both'
+  assert f'  {remark}\n' in out
+  results = json.loads((tmp_path / 'w/results.json').read_text())
+  task = results['tasks']['translation']
+  assert list(task['metrics']) == ['bleu'] and task['examples'] == 6
+  assert (task['split'], task['selected_on']) == ('test', 'dev')
+  # The same by the prompt alone; what the splits are is told here, too.
+  code, out, said = call(
+    config,
+    '--mode=evaluate',
+    f'--prompt={tmp_path / "w"}',
+    f'--workdir={tmp_path / "e"}',
+  )
+  assert code == 0, said
+  assert f'translation: {remark}' in out
+  left = [
+    (tmp_path / name / 'predictions/translation-test.jsonl').read_text()
+    for name in ('w', 'e')
+  ]
+  assert left[0] == left[1] and len(left[0].splitlines()) == 6

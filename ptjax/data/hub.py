@@ -26,25 +26,35 @@ def rows(name: str, *, config: str | None, split: str) -> list[Row]:
   Raises:
     UserError: no such repository, subset or split, or no hub in reach.
   """
-  try:
-    import datasets
-  except ImportError:
-    raise UserError(
-      f'hub:{name} needs the package datasets; pip install datasets'
-    ) from None
+  found = _load(name, config)
   split = _SPLITS.get(split, split)
-  try:
-    found = datasets.load_dataset(name, config)
-  # The client raises a dozen kinds from four libraries; all are of the user's
-  # world (a name, a network, a file), and this is the only call to it.
-  except Exception as error:
-    raise UserError(_sentence(name, config, error)) from error
   if split not in found:
     raise UserError(
       f'hub:{name} has no split {split!r}{nearest(split, found)}; it has '
       f'{", ".join(found)}'
     )
   return found[split].to_list()
+
+
+def splits(name: str, *, config: str | None) -> list[str]:
+  """The splits of a repository, 'validation' as 'dev'; raises as `rows`."""
+  ours = {theirs: split for split, theirs in _SPLITS.items()}
+  return [ours.get(split, split) for split in _load(name, config)]
+
+
+def _load(name: str, config: str | None) -> Any:
+  try:
+    import datasets
+  except ImportError:
+    raise UserError(
+      f'hub:{name} needs the package datasets; pip install datasets'
+    ) from None
+  try:
+    return datasets.load_dataset(name, config)
+  # The client raises a dozen kinds from four libraries; all are of the user's
+  # world (a name, a network, a file), and this is the only call to it.
+  except Exception as error:
+    raise UserError(_sentence(name, config, error)) from error
 
 
 def _sentence(name: str, config: str | None, error: Exception) -> str:

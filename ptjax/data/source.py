@@ -1,7 +1,8 @@
 """Where rows come from: the miniature, folders, the hub, files of your own.
 
-Owns which place a word names, how SuperGLUE's folders are laid out, and the
-few-shot draw. Rows are plain dictionaries; what they mean is the task's.
+Owns which place a word names, how SuperGLUE's folders are laid out (those of
+other families have files of their own here), and the few-shot draw. Rows are
+plain dictionaries; what they mean is the task's.
 """
 
 import pathlib
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 
 from ptjax import files
 from ptjax.config import UserError, nearest, one_of
-from ptjax.data import hub, table
+from ptjax.data import generation, hub, raft, table
 
 SPLITS = ('train', 'dev', 'test')
 SUPERGLUE_HUB = 'aps/super_glue'
@@ -32,16 +33,22 @@ def rows(config: Any, task: str, split: str) -> list[Row]:
   """Rows of a task's split, from the place that the configuration names.
 
   Args:
-    config: with `data`, and `custom.train` and so on for a task of your own.
+    config: with `data` and `seed`, which draws a dev split where there is
+      none; and `custom.train` and so on for a task of your own.
     task: full name, such as 'superglue/boolq' or 'custom/NAME'.
     split: train, dev or test.
 
   Raises:
     UserError: with what there is instead.
   """
-  if not task.startswith('custom/'):
-    return superglue(config.data, task, split)
   one_of('split', split, SPLITS)
+  family, _, name = task.partition('/')
+  if family == 'raft':
+    return raft.rows(config.data, split, seed=config.seed)
+  if family == 'generation':
+    return generation.rows(config.data, name, split, seed=config.seed)
+  if family != 'custom':
+    return superglue(config.data, task, split)
   own = config.custom
   # Nothing is kept apart for a report: the set that chose the prompt is it.
   name = own[split] or (own['dev'] if split == 'test' else '')
@@ -50,6 +57,16 @@ def rows(config: Any, task: str, split: str) -> list[Row]:
       f'custom.{split} is empty; it names a file or hub:OWNER/NAME:SPLIT'
     )
   return read(name)
+
+
+def remarks(config: Any, task: str) -> list[str]:
+  """Sentences about splits that are not as the data set's files have them."""
+  family, _, name = task.partition('/')
+  if family == 'raft':
+    return raft.remarks(config.data, seed=config.seed)
+  if family == 'generation':
+    return generation.remarks(config.data, name, seed=config.seed)
+  return []
 
 
 def superglue(source: str, task: str, split: str) -> list[Row]:

@@ -26,9 +26,10 @@ class Split:
     buckets: padded input lengths of its batches, the same for all splits of a
       task, so that a function is compiled once for each.
     target_length: padded length of its targets and choices, likewise.
-    cut: inputs that were too long, and so lost their end.
+    cut: inputs that were too long; see `batch.encode`.
     readings: how each member reads it, where a hard prompt is in front; then
       `encoded` is the first's.
+    remarks: sentences about the task's splits that a reader must know.
   """
 
   name: str
@@ -38,6 +39,7 @@ class Split:
   target_length: int
   cut: int
   readings: Sequence[hard_prompt.Reading] = ()
+  remarks: tuple[str, ...] = ()
 
   def __len__(self) -> int:
     return len(self.examples)
@@ -138,7 +140,7 @@ def short(task: Task) -> str:
 def _check_labels(task: Task, tokenizer: Tokenizer) -> None:
   """A label that does not come back from its ids could never be answered."""
   for word in task.labels:
-    back = tokenizer.decode(tokenizer.encode(word))
+    back = tokenizer.decode(tokenizer.encode(tokenizer.joint + word))
     if back != word:
       raise UserError(
         f"{task.name}: the label {word!r} is not in this tokenizer's pieces: "
@@ -147,9 +149,17 @@ def _check_labels(task: Task, tokenizer: Tokenizer) -> None:
 
 
 def load(
-  config: Any, task: Task, names: Sequence[str], tokenizer: Tokenizer
+  config: Any,
+  task: Task,
+  names: Sequence[str],
+  tokenizer: Tokenizer,
+  *,
+  causal: bool = False,
 ) -> dict[str, Split]:
   """The named splits of a task, in the shapes of `config`.
+
+  Args:
+    causal: the model is decoder-only; see `batch.encode`.
 
   Raises:
     UserError: a split is missing or empty, or a label does not fit or cannot
@@ -172,6 +182,7 @@ def load(
         tokenizer,
         input_length=config.input_length,
         target_length=config.target_length,
+        causal=causal,
       )
       for each in [r.examples for r in readings] or [examples]
     ]
@@ -185,6 +196,7 @@ def load(
   length = batch.target_length(all_)
   # Asked now: buckets without room shall not end the last task of eight.
   next(pipeline.eval_batches(all_, batch_size=1, buckets=buckets))
+  remarks = tuple(source.remarks(config, task.name))
   return {
     name: Split(
       name,
@@ -196,6 +208,7 @@ def load(
         dataclasses.replace(r, encoded=encoded)
         for r, (encoded, _) in zip(readings, read)
       ],
+      remarks=remarks,
     )
     for name, (examples, readings, read) in found.items()
   }

@@ -17,7 +17,7 @@ from ptjax import files
 from ptjax.config import UserError
 
 Row = dict[str, Any]
-_WRAPPERS = ('data', 'rows', 'examples')
+_WRAPPERS = ('data', 'rows', 'examples', 'Instances')
 # ValueError: also a number of more digits than Python reads.
 _NO_JSON = (ValueError, RecursionError)
 
@@ -63,6 +63,12 @@ def jsonl(path: pathlib.Path) -> Iterator[Row]:
       except _NO_JSON as error:
         raise UserError(f'{where} is no JSON: {error}') from None
       yield _object(row, where)
+
+
+def lines(path: pathlib.Path) -> list[str]:
+  """The lines of a text file, also with .gz behind it, without their ends."""
+  with _open(path, newline='\n') as file:
+    return [line.rstrip('\r\n') for line in _lines(file, path)]
 
 
 def _json(path: pathlib.Path) -> Iterator[Row]:
@@ -134,10 +140,10 @@ def _parquet(path: pathlib.Path) -> Iterator[Row]:
     raise UserError(f'{path} is no Parquet file: {first}') from None
 
 
-def _open(path: pathlib.Path) -> io.TextIOBase:
+def _open(path: pathlib.Path, *, newline: str = '') -> io.TextIOBase:
   opener = gzip.open if path.suffix == '.gz' else open
   # utf-8-sig: a byte-order mark is not part of the first column's name.
-  return opener(path, 'rt', encoding='utf-8-sig', newline='')
+  return opener(path, 'rt', encoding='utf-8-sig', newline=newline)
 
 
 def _lines(file: io.TextIOBase, path: pathlib.Path) -> Iterator[str]:

@@ -50,6 +50,7 @@ class CausalConfig:
   parallel_residual: bool = False  # attention and mlp read the same x
   stddev: float = 0.02  # of a new network's weights
   eos_id: int = 0
+  ends: tuple[int, ...] = ()  # all ids that may end a text, eos_id with them
   pad_id: int = 0  # most have none: then it is eos_id
 
 

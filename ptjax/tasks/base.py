@@ -8,6 +8,7 @@ import abc
 import collections
 import dataclasses
 import importlib
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from ptjax.config import UserError, nearest, one_of
 
 SPLITS = ('train', 'dev', 'test')
 # Files of this folder whose tasks are named by a word: 'superglue/rte', 'rte'.
-FAMILIES = ('superglue',)
+FAMILIES = ('superglue', 'raft', 'generation')
 
 Row = Mapping[str, Any]
 KINDS = {str: 'text', int: 'a whole number', list: 'a list'}
@@ -152,9 +153,15 @@ class Task(abc.ABC):
     return list(rows)
 
   def remarks(self, examples: Sequence[Example]) -> list[str]:
-    """Sentences about rows that are not as they should be."""
+    """Sentences about rows and labels that are not as they should be."""
     del examples
-    return []
+    return [
+      f'the label {short!r} is how {long!r} begins, so that one generated '
+      'piece makes the other of it; rank classification tells them apart '
+      '(eval.by=rank)'
+      for short, long in itertools.permutations(self.labels, 2)
+      if long.startswith(short)
+    ]
 
   def where(self, split: str, number: int) -> str:
     return f'{self.name}: row {number} of {split}'

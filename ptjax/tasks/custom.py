@@ -100,9 +100,9 @@ class Custom(Task):
       # An answer that is no number is -1, as in T5's similarity task.
       found = [_float(p, -1.0) for p in predictions]
       return metrics.OF_NUMBERS[name](targets, found)
-    if name == 'squad':
+    if name in metrics.OF_ANSWERS:
       accepted = [e.meta.get('answers', (e.targets,)) for e in examples]
-      return metrics.squad(accepted, predictions)
+      return metrics.OF_ANSWERS[name](accepted, predictions)
     if not self.labels:
       # Any of several answers is right.
       right = [p in e.meta['answers'] for p, e in zip(predictions, examples)]
@@ -234,6 +234,7 @@ def _check_metrics(names: Sequence[str], words: Sequence[str]) -> None:
         f'custom.metrics={name!r} is for a task with {need}'
         f'{nearest(name, fitting)}; here it can be {", ".join(fitting)}'
       )
+    metrics.check(name)
   if 'f1' in names and len(words) != 2:
     raise UserError(
       f"custom.metrics='f1' is for two labels, not {len(words)}; "

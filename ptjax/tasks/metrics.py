@@ -7,11 +7,14 @@ undefined (a correlation with a constant) is 0.
 """
 
 import collections
+import importlib.util
 import re
 import string
 from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
+
+from ptjax.config import UserError
 
 _ARTICLES = re.compile(r'\b(a|an|the)\b')
 _PUNCTUATION = str.maketrans('', '', string.punctuation)
@@ -75,6 +78,48 @@ def squad(
   return {'em': _mean(em), 'f1': _mean(overlap)}
 
 
+def rouge(
+  answers: Sequence[Sequence[str]], predictions: Sequence[str]
+) -> dict[str, float]:
+  """ROUGE-1, ROUGE-2 and ROUGE-L F-measure (Lin 2004), by rouge-score.
+
+  The mean over texts, each against the best of its answers. Words are letters
+  and digits of English, stemmed, as ROUGE-1.5.5's option -m has them.
+  """
+  from rouge_score import rouge_scorer  # late: nltk, a third of a second
+
+  names = ('rouge1', 'rouge2', 'rougeL')
+  scorer = rouge_scorer.RougeScorer(names, use_stemmer=True)
+  each = [scorer.score_multi(a, p) for a, p in zip(answers, predictions)]
+  return {name: _mean(found[name].fmeasure for found in each) for name in names}
+
+
+def bleu(
+  answers: Sequence[Sequence[str]], predictions: Sequence[str]
+) -> dict[str, float]:
+  """BLEU of the whole corpus (Papineni et al. 2002), by sacrebleu.
+
+  Its defaults (Post 2018): tokenizer 13a, case kept, exponential smoothing. A
+  text may have fewer answers than another.
+  """
+  import sacrebleu
+
+  most = max(map(len, answers))
+  filled = [[*a, *[None] * (most - len(a))] for a in answers]
+  references = [list(stream) for stream in zip(*filled)]
+  return {'bleu': sacrebleu.corpus_bleu(list(predictions), references).score}
+
+
+def check(name: str) -> None:
+  """Refuses a metric whose package is not there, before anything is trained."""
+  package = _PACKAGES.get(name, '')
+  if package and importlib.util.find_spec(package) is None:
+    raise UserError(
+      f'{name} is measured by the package {package}, which is not installed: '
+      f'pip install {package.replace("_", "-")}'
+    )
+
+
 def normalised(text: str) -> str:
   """Lower case; without punctuation, articles and superfluous spaces."""
   text = text.lower().translate(_PUNCTUATION)
@@ -111,12 +156,16 @@ OF_LABELS: dict[str, Callable] = {
   'macro_f1': macro_f1,
   'matthews': matthews,
 }
+# Of free text with one or several right answers: several scores at once.
+OF_ANSWERS: dict[str, Callable] = {'squad': squad, 'rouge': rouge, 'bleu': bleu}
 OF_TEXT: dict[str, Callable] = {
   'accuracy': accuracy,
   'exact_match': accuracy,
-  'squad': squad,
+  **OF_ANSWERS,
 }
 OF_NUMBERS: dict[str, Callable] = {'pearson': pearson, 'spearman': spearman}
+
+_PACKAGES = {'rouge': 'rouge_score', 'bleu': 'sacrebleu'}
 
 
 def _mean(values) -> float:

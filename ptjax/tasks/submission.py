@@ -1,9 +1,10 @@
-"""Answers to test splits, as SuperGLUE's leaderboard takes them.
+"""Answers to test splits, as the leaderboards of SuperGLUE and RAFT take them.
 
-Owns the names and forms of its ten files. An answer that is no label cannot be
+Owns the names and forms of their files. An answer that is no label cannot be
 submitted: the task's first label stands for it, and is counted.
 """
 
+import csv
 import json
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -27,13 +28,16 @@ FILES = {
 }
 
 
+RAFT = ('twitter_complaints',)
+
+
 def check(task: Task) -> str:
-  """The task's short name, if the leaderboard has it."""
-  name = task.name.rpartition('/')[-1]
-  if not task.name.startswith('superglue/') or name not in FILES:
+  """The task's short name, if a leaderboard has it."""
+  family, _, name = task.name.partition('/')
+  if name not in {'superglue': FILES, 'raft': RAFT}.get(family, ()):
     raise UserError(
-      f"{task.name} is no task of SuperGLUE's leaderboard; it has "
-      f'{", ".join(FILES)}'
+      f"{task.name} is no task of SuperGLUE's leaderboard or RAFT's; they have "
+      f'{", ".join((*FILES, *RAFT))}'
     )
   return name
 
@@ -55,12 +59,32 @@ def write(
     raise ValueError(
       f'{len(predictions)} predictions for {len(examples)} examples'
     )
+  if name in RAFT:
+    return _raft(folder / name, task, predictions, examples)
   lines, replaced = _lines(name, task, predictions, examples)
   path = folder / f'{FILES[name]}.jsonl'
   with files.replaced(path) as aside:
     text = ''.join(json.dumps(x, ensure_ascii=False) + '\n' for x in lines)
     aside.write_text(text, encoding='utf-8')
   return path, replaced
+
+
+def _raft(
+  folder: pathlib.Path,
+  task: Task,
+  predictions: Sequence[str],
+  examples: Sequence[Example],
+) -> tuple[pathlib.Path, int]:
+  """A table of ID and label word, in a folder called as the task is."""
+  found = [task.index(p) for p in predictions]
+  path = folder / 'predictions.csv'
+  with files.replaced(path) as aside:
+    with open(aside, 'w', encoding='utf-8', newline='') as file:
+      table = csv.writer(file, lineterminator='\n')
+      table.writerow(['ID', 'Label'])
+      for example, index in zip(examples, found):
+        table.writerow([example.meta['idx'], task.labels[max(index, 0)]])
+  return path, sum(index < 0 for index in found)
 
 
 def _lines(

@@ -64,23 +64,31 @@ def canonical(
   return table.View(source, names), tied
 
 
-def activation(
-  values: dict[str, Any], key: str, default: str, *, where: str
-) -> str:
+def activation(said: settings.Said, key: str, usual: str) -> str:
   """Takes the mlp's activation out of the settings, by our name."""
-  name = values.pop(key, default)
-  if name not in _ACTIVATIONS:
-    raise UserError(
-      f'{where}: {key} is {name!r}; known are {", ".join(_ACTIVATIONS)}.'
-    )
+  name = said.values.pop(key, usual)
+  known = isinstance(name, str) and name in _ACTIVATIONS
+  said.check(known, key, name, f'one of {", ".join(_ACTIVATIONS)}')
   return _ACTIVATIONS[name]
 
 
-def ids(values: dict[str, Any], *, eos_id: int, where: str) -> dict[str, int]:
-  """The end and the padding; a model without padding pads with its end."""
-  eos_id = settings.one_id(values, 'eos_token_id', eos_id, where=where)
-  pad_id = settings.one_id(values, 'pad_token_id', eos_id, where=where)
-  return {'eos_id': eos_id, 'pad_id': pad_id}
+def ids(said: settings.Said, *, eos_id: int, last: int) -> dict[str, Any]:
+  """The ends and the padding; a model without padding pads with its end.
+
+  Models that chat have several ends; which of them a text has, the tokenizer
+  says.
+  """
+  key = 'eos_token_id'
+  several = said.values.get(key)
+  if not isinstance(several, list) or not several:
+    several = [several]
+  ends = []
+  for said.values[key] in several:
+    ends.append(said.id(key, eos_id, last=last))
+  if said.values.get('pad_token_id') == -1:  # Llama's way to say none
+    del said.values['pad_token_id']
+  pad_id = said.id('pad_token_id', ends[0], last=last)
+  return {'eos_id': ends[0], 'ends': tuple(ends), 'pad_id': pad_id}
 
 
 def head_size(width: int, heads: int, *, where: str) -> int:

@@ -44,20 +44,19 @@ def config(
   values = dict(values)
   sizes = settings.sizes(values, _SIZES, kind='GPT-2', where=where)
   width, heads = sizes['n_embd'], sizes['n_head']
+  said = settings.Said(values, where)
   result = gpt2.GPT2Config(
     vocab_size=sizes['vocab_size'],
     d_model=width,
-    d_ff=values.pop('n_inner', None) or 4 * width,
+    d_ff=said.whole('n_inner', 4 * width),
     num_layers=sizes['n_layer'],
     num_heads=heads,
     head_size=causal.head_size(width, heads, where=where),
     max_positions=sizes['n_positions'],
-    norm_epsilon=float(values.pop('layer_norm_epsilon', 1e-5)),
-    activation=causal.activation(
-      values, 'activation_function', 'gelu_new', where=where
-    ),
+    norm_epsilon=said.number('layer_norm_epsilon', 1e-5),
+    activation=causal.activation(said, 'activation_function', 'gelu_new'),
     tied=tied,
-    **causal.ids(values, eos_id=50256, where=where),
+    **causal.ids(said, eos_id=50256, last=sizes['vocab_size'] - 1),
   )
   causal.refuse_unknown(
     values, ignored=_IGNORED, defaults=_DEFAULTS, kind='GPT-2', where=where

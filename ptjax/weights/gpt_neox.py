@@ -38,6 +38,7 @@ def config(
   sizes = settings.sizes(values, _SIZES, kind='GPT-NeoX', where=where)
   width, heads = sizes['hidden_size'], sizes['num_attention_heads']
   head_size = causal.head_size(width, heads, where=where)
+  said = settings.Said(values, where)
   base, rotary_size = _rotary(values, head_size, where)
   result = gpt_neox.GPTNeoXConfig(
     vocab_size=sizes['vocab_size'],
@@ -47,14 +48,14 @@ def config(
     num_heads=heads,
     head_size=head_size,
     max_positions=sizes['max_position_embeddings'],
-    norm_epsilon=float(values.pop('layer_norm_eps', 1e-5)),
-    activation=causal.activation(values, 'hidden_act', 'gelu', where=where),
+    norm_epsilon=said.number('layer_norm_eps', 1e-5),
+    activation=causal.activation(said, 'hidden_act', 'gelu'),
     tied=tied,
-    parallel_residual=bool(values.pop('use_parallel_residual', True)),
-    attention_bias=bool(values.pop('attention_bias', True)),
+    parallel_residual=said.flag('use_parallel_residual', True),
+    attention_bias=said.flag('attention_bias', True),
     rotary_size=rotary_size,
     rotary_base=base,
-    **causal.ids(values, eos_id=2, where=where),
+    **causal.ids(said, eos_id=2, last=sizes['vocab_size'] - 1),
   )
   causal.refuse_unknown(
     values, ignored=_IGNORED, defaults={}, kind='GPT-NeoX', where=where

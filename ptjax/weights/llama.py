@@ -46,8 +46,9 @@ def config(
   values = dict(values)
   sizes = settings.sizes(values, _SIZES, kind='Llama', where=where)
   width, heads = sizes['hidden_size'], sizes['num_attention_heads']
-  head_size = values.pop('head_dim', None)
-  kv_heads = values.pop('num_key_value_heads', None) or heads
+  said = settings.Said(values, where)
+  head_size = said.whole('head_dim', 0, least=0)
+  kv_heads = said.whole('num_key_value_heads', heads)
   if heads % kv_heads:
     raise UserError(
       f'{where}: {heads} heads cannot share {kv_heads} heads of keys evenly.'
@@ -64,14 +65,14 @@ def config(
     num_kv_heads=kv_heads,
     head_size=head_size or causal.head_size(width, heads, where=where),
     max_positions=sizes['max_position_embeddings'],
-    norm_epsilon=float(values.pop('rms_norm_eps', 1e-6)),
-    activation=causal.activation(values, 'hidden_act', 'silu', where=where),
+    norm_epsilon=said.number('rms_norm_eps', 1e-6),
+    activation=causal.activation(said, 'hidden_act', 'silu'),
     tied=tied,
     rotary_base=float(rope['rope_theta']),
     rope_scaling=_scaling(rope, sizes['max_position_embeddings']),
-    attention_bias=bool(values.pop('attention_bias', False)),
-    mlp_bias=bool(values.pop('mlp_bias', False)),
-    **causal.ids(values, eos_id=2, where=where),
+    attention_bias=said.flag('attention_bias', False),
+    mlp_bias=said.flag('mlp_bias', False),
+    **causal.ids(said, eos_id=2, last=sizes['vocab_size'] - 1),
   )
   causal.refuse_unknown(values, defaults=_DEFAULTS, kind='Llama', where=where)
   return result

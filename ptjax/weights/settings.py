@@ -3,6 +3,7 @@
 Owns what every family does with its settings. Knows no family.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
@@ -53,7 +54,7 @@ def sizes(
   values: dict[str, Any], keys: Sequence[str], *, kind: str, where: str
 ) -> dict[str, int]:
   """Takes the whole numbers of `keys` out of the settings."""
-  missing = [key for key in keys if not _positive(values.get(key))]
+  missing = [key for key in keys if not _whole(values.get(key), 1)]
   if missing:
     raise UserError(
       f'{where}: config.json says no whole number for {", ".join(missing)}, '
@@ -62,19 +63,52 @@ def sizes(
   return {key: values.pop(key) for key in keys}
 
 
-def _positive(value: Any) -> bool:
-  return isinstance(value, int) and not isinstance(value, bool) and value > 0
+@dataclasses.dataclass(frozen=True)
+class Said:
+  """Takes what a config.json says, each key once and in its own type."""
+
+  values: dict[str, Any]
+  where: str
+
+  def whole(self, key: str, usual: int, *, least: int = 1) -> int:
+    """Null is as if it were not said."""
+    value = self._take(key, usual)
+    self.check(_whole(value, least), key, value, f'a whole number from {least}')
+    return value
+
+  def id(self, key: str, usual: int, *, last: int) -> int:
+    value = self._take(key, None)
+    if value is None:
+      return usual
+    fits = _whole(value, 0) and value <= last
+    self.check(fits, key, value, f'an id from 0 to {last}')
+    return value
+
+  def number(self, key: str, usual: float) -> float:
+    """A small one, such as an epsilon or a rate."""
+    value = self.values.pop(key, usual)
+    fits = type(value) in (int, float) and 0 <= value < 1
+    self.check(fits, key, value, 'a number from 0 and below 1')
+    return float(value)
+
+  def flag(self, key: str, usual: bool | None = None) -> bool | None:
+    """None where it is not said and nothing is usual."""
+    value = self._take(key, usual)
+    fits = value is None or type(value) is bool
+    self.check(fits, key, value, 'true or false')
+    return value
+
+  def check(self, fits: bool, key: str, value: Any, what: str) -> None:
+    if not fits:
+      raise UserError(f'{self.where}: {key} is {value!r}, expected {what}.')
+
+  def _take(self, key: str, usual: Any) -> Any:
+    value = self.values.pop(key, None)
+    return usual if value is None else value
 
 
-def one_id(
-  values: dict[str, Any], key: str, default: int, *, where: str
-) -> int:
-  """Takes a token's id out of the settings."""
-  value = values.pop(key, None)
-  value = default if value is None else value
-  if not isinstance(value, int):
-    raise UserError(f'{where}: {key} is {value!r}, expected one id.')
-  return value
+def _whole(value: Any, least: int) -> bool:
+  return type(value) is int and value >= least
 
 
 def refuse_unknown(

@@ -4,7 +4,6 @@ Owns the names and orientation of T5's tensors in Hugging Face files and the
 meaning of its config.json, both ways. Knows no file format.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,7 +65,7 @@ def config(values: Mapping[str, Any], *, tied: bool, where: str) -> t5.T5Config:
   if values.get('num_decoder_layers') is None:
     values['num_decoder_layers'] = sizes['num_layers']
   activation, gated = _activation(values, where)
-  said = _Said(values, where)
+  said = settings.Said(values, where)
   # Fewer buckets, or a distance that the exact half of them covers, and the
   # logarithm that spreads the other half is of nothing.
   buckets = said.whole('relative_attention_num_buckets', 32, least=4)
@@ -101,50 +100,6 @@ def config(values: Mapping[str, Any], *, tied: bool, where: str) -> t5.T5Config:
   return result
 
 
-def _whole(value: Any, least: int) -> bool:
-  return type(value) is int and value >= least
-
-
-@dataclasses.dataclass(frozen=True)
-class _Said:
-  """Takes what a config.json says, each key once and in its own type."""
-
-  values: dict[str, Any]
-  where: str
-
-  def whole(self, key: str, usual: int, *, least: int) -> int:
-    value = self.values.pop(key, usual)
-    self._check(
-      _whole(value, least), key, value, f'a whole number from {least}'
-    )
-    return value
-
-  def id(self, key: str, usual: int, *, last: int) -> int:
-    value = self.values.pop(key, None)
-    value = usual if value is None else value
-    fits = _whole(value, 0) and value <= last
-    self._check(fits, key, value, f'an id from 0 to {last}')
-    return value
-
-  def number(self, key: str, usual: float) -> float:
-    value = self.values.pop(key, usual)
-    fits = type(value) in (int, float) and 0 <= value < 1
-    self._check(fits, key, value, 'a number from 0 and below 1')
-    return float(value)
-
-  def flag(self, key: str) -> bool | None:
-    """None where it is not said."""
-    value = self.values.pop(key, None)
-    self._check(
-      value is None or type(value) is bool, key, value, 'true or false'
-    )
-    return value
-
-  def _check(self, fits: bool, key: str, value: Any, what: str) -> None:
-    if not fits:
-      raise UserError(f'{self.where}: {key} is {value!r}, expected {what}.')
-
-
 def _activation(values: dict[str, Any], where: str) -> tuple[str, bool]:
   name = values.pop('feed_forward_proj', 'relu')
   if not isinstance(name, str) or name not in _ACTIVATIONS:
@@ -164,7 +119,7 @@ def _activation(values: dict[str, Any], where: str) -> tuple[str, bool]:
   return activation, gated
 
 
-def _scaled(said: _Said, tied: bool) -> bool:
+def _scaled(said: settings.Said, tied: bool) -> bool:
   """Whether the head's input is scaled, as T5 1.0 does.
 
   transformers 4 scaled where tie_word_embeddings was not false. transformers 5

@@ -418,6 +418,13 @@ def test_a_split_that_is_not_there(monkeypatch):
   assert "no split 'train', did you mean 'trial'?; it has trial" in text
 
 
+def test_splits_are_told_by_our_names(monkeypatch):
+  splits = dict.fromkeys(('train', 'validation', 'extra'))
+  client = types.SimpleNamespace(load_dataset=lambda *_: splits)
+  monkeypatch.setitem(sys.modules, 'datasets', client)
+  assert hub.splits('a/b', config=None) == ['train', 'dev', 'extra']
+
+
 def test_names_on_the_hub_are_whole():
   assert 'not of the form hub:OWNER/NAME:SPLIT' in message(
     source.read, 'hub:a/b'

@@ -9,7 +9,7 @@ from ptjax import config as config_lib
 from ptjax import tree
 from ptjax.config import UserError
 from ptjax.methods import base
-from ptjax.tuned import TunedModel
+from ptjax.tuned import base as tuned_base
 
 
 def settings(**changes):
@@ -21,7 +21,7 @@ def settings(**changes):
 def test_nothing_trains_and_nothing_stands_in_front_of_the_ids():
   model, params = tiny.t5()
   method = base.make(settings(demonstrations=2, instruction='Go.'))
-  tuned_model = TunedModel(model, method)
+  tuned_model = tuned_base.make(model, method)
   tuned, frozen = tuned_model.init(jax.random.key(0), params)
   assert not jax.tree.leaves(tuned)
   assert tree.count(frozen) == tree.count(params)

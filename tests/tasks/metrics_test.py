@@ -115,3 +115,66 @@ def test_random_labels_and_numbers_against_the_oracles():
     assert metrics.spearman(x, y) == pytest.approx(
       100 * stats.spearmanr(x, y)[0]
     )
+
+
+# (answers, predictions) of texts; empty predictions, several answers.
+TEXTS = [
+  (
+    [['it is sitting there', 'the cats sat on the mat'], ['It rains.']],
+    ['A cat sits on the mat.', ''],
+  ),
+  (
+    [['Two young men are outside near many bushes.'], ['He runs home today']],
+    ['Two men are outside near bushes .', 'he runs home today'],
+  ),
+  ([['one two three four five']], ['']),
+]
+
+
+@pytest.mark.parametrize('answers, said', TEXTS)
+def test_rouge_is_the_mean_of_the_best_by_the_package(answers, said):
+  rouge_scorer = pytest.importorskip('rouge_score.rouge_scorer')
+  names = ['rouge1', 'rouge2', 'rougeL']
+  scorer = rouge_scorer.RougeScorer(names, use_stemmer=True)
+  found = metrics.rouge(answers, said)
+  assert list(found) == names
+  for name in names:
+    best = [
+      max(scorer.score(answer, text)[name].fmeasure for answer in of_text)
+      for of_text, text in zip(answers, said)
+    ]
+    assert found[name] == pytest.approx(100 * np.mean(best))
+
+
+def test_rouge_by_hand():
+  found = metrics.rouge([['the cats sat down']], ['a cat sat'])
+  # Stems cat, sat of 4 and 3 words; one pair of 3 and 2; two in order.
+  assert found['rouge1'] == pytest.approx(100 * 2 * 2 / 7)
+  assert found['rouge2'] == pytest.approx(100 * 2 * 1 / 5)
+  assert found['rougeL'] == pytest.approx(100 * 2 * 2 / 7)
+
+
+@pytest.mark.parametrize('answers, said', TEXTS)
+def test_bleu_is_the_package_s(answers, said):
+  bleu = pytest.importorskip('sacrebleu.metrics').BLEU()
+  most = max(map(len, answers))
+  # An answer that is there twice changes nothing: each n-gram counts as often
+  # as in the answer that has it most, and lengths are those of the nearest.
+  streams = [
+    [a[i] if i < len(a) else a[0] for a in answers] for i in range(most)
+  ]
+  expected = bleu.corpus_score(said, streams).score
+  assert metrics.bleu(answers, said) == {'bleu': pytest.approx(expected)}
+
+
+def test_bleu_by_hand_is_of_the_corpus_not_of_its_sentences():
+  answers = [['a b c d e f'], ['x y z w']]
+  said = ['a b c d e f', 'x y z v']
+  # Precisions 9/10, 7/8, 5/6, 3/4; nothing is too short.
+  product = (9 / 10) * (7 / 8) * (5 / 6) * (3 / 4)
+  assert metrics.bleu(answers, said)['bleu'] == pytest.approx(
+    100 * product**0.25
+  )
+  # The second answer of the second text is the one that is nearest.
+  more = [answers[0], [*answers[1], 'x y z v']]
+  assert metrics.bleu(more, said)['bleu'] == pytest.approx(100)

@@ -153,12 +153,15 @@ def test_the_prefix_of_names_may_be_left_out(tmp_path):
     ('gpt2', dict(add_cross_attention=True), 'add_cross_attention=True'),
     ('gpt2', dict(n_head=4), 'width of 15 is not a multiple of 4'),
     ('gpt2', dict(n_positions='gone'), 'no whole number for n_positions'),
-    ('gpt2', dict(activation_function='mish'), "'mish'; known are gelu"),
+    ('gpt2', dict(activation_function='mish'), "'mish', expected one of gelu"),
     ('pythia', dict(rotary_pct=0.4), 'rotates 3 of 8.*an even number'),
     ('pythia', dict(rope_scaling={'type': 'linear'}), "'linear'; known are d"),
     ('pythia', dict(new_kind=1), 'new_kind=1, which this GPT-NeoX'),
     ('llama', dict(num_key_value_heads=4), '6 heads cannot share 4'),
-    ('llama', dict(eos_token_id=[1, 2]), r'\[1, 2\], expected one id'),
+    ('llama', dict(eos_token_id=[1, 99]), 'is 99, expected an id from 0 to 60'),
+    ('llama', dict(attention_bias='false'), "'false', expected true or false"),
+    ('gpt2', dict(n_inner=2.5), 'n_inner is 2.5, expected a whole number'),
+    ('pythia', dict(layer_norm_eps='1e-5'), "is '1e-5', expected a number"),
     ('llama', dict(pretraining_tp=2), 'pretraining_tp=2'),
     ('llama3', dict(rope_scaling={'rope_type': 'yarn'}), "'yarn'; known"),
     ('llama', dict(model_type='mistral'), "'mistral'.*t5, mt5, gpt2, gpt_neox"),
@@ -178,6 +181,14 @@ def test_a_model_without_padding_pads_with_its_end(tmp_path):
   assert case('gpt2').config.pad_id == case('gpt2').config.eos_id == 5
   configure(folder, pad_token_id=3)
   assert load.load(str(folder)).config.pad_id == 3
+
+
+def test_a_model_may_have_several_ends_and_minus_one_is_no_padding(tmp_path):
+  """As chat models' files and the first Llama's have it."""
+  folder = copy('llama', tmp_path / 'model')
+  configure(folder, eos_token_id=[7, 5], pad_token_id=-1)
+  config = load.load(str(folder)).config
+  assert (config.eos_id, config.ends, config.pad_id) == (7, (7, 5), 7)
 
 
 @pytest.mark.parametrize('name', CASES)

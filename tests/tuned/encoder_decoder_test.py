@@ -10,8 +10,8 @@ from ptjax import config as config_lib
 from ptjax import step, tree
 from ptjax.config import UserError
 from ptjax.methods import base
-from ptjax.predict import sample
-from ptjax.tuned import TunedModel
+from ptjax.predict import beam, sample
+from ptjax.tuned import base as tuned_base
 
 
 def settings(**changes):
@@ -23,7 +23,7 @@ def settings(**changes):
 @pytest.fixture(scope='module')
 def parts():
   model, params = tiny.t5()
-  tuned_model = TunedModel(model, base.make(settings()))
+  tuned_model = tuned_base.make(model, base.make(settings()))
   tuned, frozen = tuned_model.init(jax.random.key(1), params)
   return tuned_model, tuned, frozen, params
 
@@ -85,6 +85,7 @@ def test_choices_are_scored_as_each_would_be_alone(parts, logits):
     choices[b, c, end + 1 :] = 0
   choices[3, 2] = 0  # a row that has fewer choices
   batch['choices'] = choices.astype(np.int32)
+  batch['choice_lengths'] = (choices != 0).sum(-1)
   sums, counts = jax.jit(tuned_model.choices)(tuned, frozen, batch)
   for c in range(3):
     found = logits(targets=batch['choices'][:, c])
@@ -119,7 +120,7 @@ def test_model_tuning_leaves_the_loaded_weights_for_the_next_task(parts):
   params = parts[3]
   before = tree.checksum(params)
   method = base.make(settings(name='model_tuning'))
-  tuned, frozen = TunedModel(parts[0].model, method).init(
+  tuned, frozen = tuned_base.make(parts[0].model, method).init(
     jax.random.key(0), params
   )
   assert not jax.tree.leaves(frozen)
@@ -140,3 +141,16 @@ def test_a_pattern_may_move_weights_of_the_model_beside_the_prompt(parts):
   assert not names & set(tree.flatten(frozen))
   with pytest.raises(UserError, match="'modle/.\\*' matches none"):
     tuned_model.init(jax.random.key(1), params, tune=('modle/.*',))
+
+
+def test_beams_find_answers_no_less_likely_than_greedy(parts):
+  tuned_model, tuned, frozen, _ = parts
+  batch, found = tiny.batch(), []
+  for sampler in (sample.Greedy(), beam.Beams(6, length_penalty=0.0)):
+    generate = step.make_generate(tuned_model, sampler=sampler)
+    ids = np.asarray(generate(tuned, frozen, batch, None, max_length=5))
+    row = batch | {'targets': ids, 'target_mask': ids != 0}
+    nats, _ = step.make_log_probs(tuned_model)(tuned, frozen, row)
+    found.append(np.asarray(nats))
+  assert (found[1] >= found[0] - 1e-5).all()
+  assert (found[1] > found[0] + 1e-3).any()

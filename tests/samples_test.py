@@ -1,0 +1,77 @@
+"""What a run's prompts say to one input: the file, the lines, predict's own."""
+
+import json
+
+import pytest
+import tiny
+
+from ptjax import config as config_lib
+from ptjax import train
+from ptjax.config import UserError
+
+QUERY = 'hypothesis : the cat sat premise : the dog ran'
+
+
+@pytest.mark.parametrize(
+  'changes, sentence',
+  [
+    ({'samples.count': 0}, 'samples.count=0 must be at least 1'),
+    ({'samples.temperature': 0.0}, 'samples.count=3 greedy answers are one'),
+    ({'samples.temperature': -1.0}, 'temperature=-1.0, .* need temperature'),
+  ],
+)
+def test_what_could_not_differ_is_refused_before_a_run(changes, sentence):
+  c = config_lib.update(
+    config_lib.default(), {'samples.query': QUERY, **changes}
+  )
+  with pytest.raises(UserError, match=sentence):
+    train.check(c)
+  c.samples.query = ''
+  assert train.check(c)
+
+
+def test_the_best_prompt_s_answers_are_those_of_predict(tmp_path, call):
+  room, folder = tmp_path, tmp_path / 'w'
+  tiny.model_folder(room / 'model')
+  tiny.data_folder(room / 'data', rows=8)
+  changes = {
+    'task': 'cb',
+    'train.steps': 2,
+    'train.eval_every': 2,
+    'eval.submission': False,
+    'eval.untuned': 0,
+    'samples.query': QUERY,
+    'samples.count': 4,
+    'samples.temperature': 2.0,
+    'max_length': 7,
+    'population.seeds': 2,
+  }
+  words = tiny.words(room, **changes)
+  config = f'--config=configs/superglue.py:{words}'
+  code, out, said = call(config, f'--workdir={folder}')
+  assert code == 0, said
+  found = json.loads((folder / 'samples/cb.json').read_text())
+  assert found['query'] == QUERY and found['temperature'] == 2.0
+  # Draws of a random model: four of seven pieces do not come out alike.
+  assert len(found['answers']) == 4 and len(set(found['answers'])) > 1
+  assert all(f'  {answer!r}\n' in out for answer in found['answers'])
+  task = json.loads((folder / 'results.json').read_text())['tasks']['cb']
+  name = f'cb/{task["best_member"]}'
+  assert found['prompt'] == name
+
+  rows = room / 'rows.jsonl'
+  rows.write_text((json.dumps({'inputs': QUERY}) + '\n') * 4)
+  code, _, said = call(
+    f'{config},temperature=2.0',
+    '--mode=predict',
+    f'--prompt={folder / "prompts" / name}.safetensors',
+    f'--input={rows}',
+    f'--output={room / "answers.jsonl"}',
+  )
+  assert code == 0, said
+  lines = (room / 'answers.jsonl').read_text().splitlines()
+  assert [json.loads(x)['prediction'] for x in lines] == found['answers']
+
+  # Gone on with, it tells them again.
+  code, out, said = call(config, f'--workdir={folder}')
+  assert code == 0 and f'cb: {QUERY}' in out
