@@ -15,7 +15,7 @@ setuptools.setup(
   license='Apache-2.0',
   python_requires='>=3.11',
   packages=setuptools.find_packages(include=['ptjax', 'ptjax.*']),
-  package_data={'ptjax.miniature': ['t5/*']},
+  package_data={'ptjax.miniature': ['t5/*', 'gpt/*']},
   install_requires=[
     'absl-py>=2.1',
     'datasets>=4.0',  # the first that runs no code of a repository

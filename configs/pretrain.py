@@ -1,4 +1,4 @@
-"""Makes a model like the embedded miniature: a T5 of 0.9 M parameters.
+"""Makes the embedded models: a T5 of 0.9 M parameters, or a GPT of 1 M.
 
 T5's span corruption, then continuing texts, the prefix-LM objective of Lester
 et al. (2021, §3.1), narrow before wide. A short phase of questions comes before
@@ -14,19 +14,13 @@ from ptjax import config as base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
+  words = base.words(arg)
   c = base.default().unlock()
   c.mode = 'pretrain'
   c.pretrain = ConfigDict()
+  c.pretrain.family = words.pop('family', 't5')  # t5 | gpt
+  base.one_of('family', c.pretrain.family, tuple(FAMILIES))
 
-  c.pretrain.model = ConfigDict()
-  c.pretrain.model.d_model = 128
-  c.pretrain.model.d_kv = 32
-  c.pretrain.model.d_ff = 256
-  c.pretrain.model.num_layers = 3
-  c.pretrain.model.num_decoder_layers = 1
-  c.pretrain.model.num_heads = 4
-
-  c.pretrain.lengths = (20, 28, 36, 44, 52)  # pieces; what is longer is dropped
   c.pretrain.chunk = 16_000  # documents generated at a time
   c.pretrain.held_out = 1500  # documents that the gates are measured on
   c.pretrain.eval_every = 250  # steps
@@ -39,24 +33,59 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
   c.pretrain.begin = ''  # a model's folder to go on from; '' = from noise
 
+  c.pretrain.model = ConfigDict()
   # A phase ends when each kind of held-out document in `gates` is continued
   # rightly so often, between `least` and `most` steps.
-  c.pretrain.order = ('first', 'spans', 'narrow', 'wide', 'cool')
   c.pretrain.phases = ConfigDict()
-  c.pretrain.phases.spans = _phase(200, 200)
-  c.pretrain.phases.first = _phase(250, 4000, judged=0.9, question=0.9)
-  c.pretrain.phases.narrow = _phase(
+  FAMILIES[c.pretrain.family](c.pretrain)
+  for key, text in words.items():
+    base.assign(c, key, text)
+  return c.lock()
+
+
+def _t5(p: ConfigDict) -> None:
+  p.model.d_model = 128
+  p.model.d_kv = 32
+  p.model.d_ff = 256
+  p.model.num_layers = 3
+  p.model.num_decoder_layers = 1
+  p.model.num_heads = 4
+
+  p.lengths = (20, 28, 36, 44, 52)  # pieces; what is longer is dropped
+  p.order = ('first', 'spans', 'narrow', 'wide', 'cool')
+  p.phases.spans = _phase(200, 200)
+  p.phases.first = _phase(250, 4000, judged=0.9, question=0.9)
+  p.phases.narrow = _phase(
     250, 6000, verification=0.9, judged=0.9, question=0.9
   )
-  c.pretrain.phases.wide = _phase(
+  p.phases.wide = _phase(
     1000,
     12_000,
     verification=0.95,
     consequence=0.95,
     pronouns=0.95,
   )
-  c.pretrain.phases.cool = _phase(800, 800)
-  return base.apply_words(c, arg).lock()
+  p.phases.cool = _phase(800, 800)
+
+
+def _gpt(p: ConfigDict) -> None:
+  p.model.d_model = 128
+  p.model.d_ff = 512
+  p.model.num_layers = 4
+  p.model.num_heads = 4
+  p.model.max_positions = 512
+  p.model.rotary_size = 16  # features of the 32 of a head
+
+  p.lr = 7e-4
+  p.text_weight = 0.03  # of a piece of the text; 1 is one of its continuation
+  p.lengths = (24, 32, 42, 56)  # pieces; what is longer is dropped
+  p.order = ('first', 'wide', 'cool')
+  p.phases.first = _phase(250, 3000, content=0.9, detail=0.9)
+  p.phases.wide = _phase(1000, 3500, content=0.97, detail=0.95, judged=0.9)
+  p.phases.cool = _phase(600, 600)
+
+
+FAMILIES = {'t5': _t5, 'gpt': _gpt}
 
 
 def _phase(

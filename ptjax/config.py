@@ -24,7 +24,7 @@ def default() -> ConfigDict:
   c.deterministic = False  # on a GPU: the same bits at every run, slower
 
   # The frozen model.
-  c.model = 'miniature'  # miniature | folder | hub name | T5X checkpoint folder
+  c.model = 'miniature'  # miniature | miniature/gpt | folder | hub name | T5X
   c.any_model = False  # use a prompt of another frozen model, and warn
   c.tokenizer = ''  # folder or hub name; '' = the model's own
   c.dtype = 'auto'  # compute: float32 | bfloat16; auto = float32 on a CPU

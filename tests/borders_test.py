@@ -36,6 +36,7 @@ MAY = {
   'weights': {'weights', 'models'},
   'export': {'export', 'tree'},
   'miniature': {'miniature', 'data', 'tasks'},
+  'objectives': {'miniature', 'models'},
   'tuned': {'tuned', 'models', 'methods', 'predict', 'tree'},
   'step': {'tuned', 'predict'},
 }

@@ -1,7 +1,8 @@
 """What the miniature's tasks give away without a model: two baselines.
 
 Owns the majority class and a bag-of-words classifier, which exposes a task
-that one cue solves. Run as a module, it prints both for all eight tasks:
+that one cue solves. Run as a module, it prints both for SuperGLUE's
+eight tasks and for Twitter complaints:
 
   python -m ptjax.miniature.baselines
 """
@@ -11,8 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ptjax.miniature import superglue
-from ptjax.tasks import base
+from ptjax.miniature import complaints, superglue
+from ptjax.tasks import base, metrics
 from ptjax.tasks.base import Example, Task
 
 STEPS, RATE, DECAY = 300, 0.05, 1e-3  # Adam's, over the whole training set
@@ -78,6 +79,18 @@ def scores(task: Task, split: str) -> tuple[float, float]:
   return tuple(task.score(task.metrics(a, test)) for a in answers)
 
 
+def of_complaints(split: str) -> tuple[float, float]:
+  """The same of Twitter complaints, accuracy x100."""
+  train, test = (
+    [Example(row['Tweet text'], row['Label']) for row in complaints.rows(s)]
+    for s in ('train', split)
+  )
+  labels = [e.targets for e in train]
+  most = max(complaints.LABELS, key=labels.count)
+  answers = [most] * len(test), bag_of_words(train, test)
+  return tuple(metrics.accuracy([e.targets for e in test], a) for a in answers)
+
+
 def main() -> None:
   print(f'{"task":8s} {"majority":>9s} {"words":>9s}   (test, ×100)')
   found = []
@@ -86,6 +99,8 @@ def main() -> None:
     print(f'{name[10:]:8s} {found[-1][0]:9.1f} {found[-1][1]:9.1f}')
   majority, words = np.mean(found, axis=0)
   print(f'{"all":8s} {majority:9.1f} {words:9.1f}')
+  majority, words = of_complaints('test')
+  print(f'Twitter complaints {majority:.1f}, {words:.1f} (accuracy)')
 
 
 if __name__ == '__main__':

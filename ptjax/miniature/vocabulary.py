@@ -1,20 +1,22 @@
-"""The miniature's tokenizer: whole words, and bytes for all the rest.
+"""The miniature's tokenizers: whole words, and bytes for all the rest.
 
-Owns the vocabulary and the tokenizer's files. Every word of the miniature is
-one piece; any other text is spelt in bytes, so that no text is refused.
+Owns the vocabularies and the tokenizers' files. Every word that a model's
+documents and tasks say is one piece; any other text is spelt in bytes, so that
+no text is refused.
 """
 
 import itertools
 import json
 import pathlib
 import re
+from collections.abc import Iterator
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from ptjax.miniature import corpus, superglue
+from ptjax.miniature import complaints, corpus, letters, superglue
 
-SENTINELS = 16
+SENTINELS = {'t5': 16, 'gpt': 0}  # by family of the model
 SPECIAL = ('<pad>', '</s>', '<unk>')
 # What T5's formats of the tasks say around a row's own words.
 FORMAT_WORDS = (
@@ -30,17 +32,32 @@ INNER = ('.', ',', '?', ':', '*', '!', "'", 'she', 'he', 'it', 'placeholder')
 SAMPLE = 20_000
 
 
-def words() -> list[str]:
-  """Every word that the generator says, sorted."""
-  found = set(FORMAT_WORDS) | set(LABELS) | {'*', '@', '@placeholder'}
-  for phase in corpus.SHARES:
-    for _, *texts in itertools.islice(
-      corpus.documents('words', phase=phase), SAMPLE
-    ):
-      found.update(_split(' '.join(texts)))
-  for task in superglue.MAKERS:
-    found.update(_split(' '.join(_strings(superglue.rows(task, 'train')))))
+def words(family: str = 't5') -> list[str]:
+  """Every word that the generators say to a family, sorted."""
+  found = {'@'}
+  for text in _t5_texts() if family == 't5' else _gpt_texts():
+    found.update(_split(text))
+  if family == 't5':
+    found |= set(FORMAT_WORDS) | set(LABELS) | {'*', '@placeholder'}
   return sorted(found)
+
+
+def _t5_texts() -> Iterator[str]:
+  for phase in corpus.SHARES:
+    yield from _sample(corpus.documents('words', phase=phase))
+  for task in superglue.MAKERS:
+    yield ' '.join(_strings(superglue.rows(task, 'train')))
+
+
+def _gpt_texts() -> Iterator[str]:
+  for phase in letters.SHARES:
+    yield from _sample(letters.documents('words', phase=phase))
+  yield ' '.join(_strings(complaints.rows('train')))
+
+
+def _sample(documents: Iterator[tuple[str, str, str]]) -> Iterator[str]:
+  for _, *texts in itertools.islice(documents, SAMPLE):
+    yield ' '.join(texts)
 
 
 def _split(text: str) -> list[str]:
@@ -57,13 +74,14 @@ def _strings(row) -> list[str]:
   return []
 
 
-def build() -> tokenizers.Tokenizer:
+def build(family: str = 't5') -> tokenizers.Tokenizer:
+  sentinels = [f'<extra_id_{i}>' for i in range(SENTINELS[family])]
   pieces = [(piece, 0.0) for piece in SPECIAL]
   pieces += [(f'<0x{byte:02X}>', -20.0) for byte in range(256)]
   pieces += [('▁', -8.0)]
   pieces += [(piece, -6.0) for piece in INNER]
-  pieces += [('▁' + word, -5.0) for word in words()]
-  pieces += [(f'<extra_id_{i}>', 0.0) for i in reversed(range(SENTINELS))]
+  pieces += [('▁' + word, -5.0) for word in words(family)]
+  pieces += [(piece, 0.0) for piece in reversed(sentinels)]
   tokenizer = tokenizers.Tokenizer(
     models.Unigram(pieces, unk_id=2, byte_fallback=True)
   )
@@ -78,20 +96,21 @@ def build() -> tokenizers.Tokenizer:
     ]
   )
   tokenizer.add_special_tokens(
-    [tokenizers.AddedToken(p, special=True, normalized=False) for p in SPECIAL]
-    + [
-      tokenizers.AddedToken(f'<extra_id_{i}>', special=True, normalized=False)
-      for i in range(SENTINELS)
+    [
+      tokenizers.AddedToken(piece, special=True, normalized=False)
+      for piece in (*SPECIAL, *sentinels)
     ]
   )
   return tokenizer
 
 
-def save(folder: str | pathlib.Path) -> tokenizers.Tokenizer:
+def save(
+  folder: str | pathlib.Path, family: str = 't5'
+) -> tokenizers.Tokenizer:
   """Builds it and writes the files that transformers.AutoTokenizer reads."""
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
-  tokenizer = build()
+  tokenizer = build(family)
   tokenizer.save(str(folder / 'tokenizer.json'))
   settings = {
     'tokenizer_class': 'PreTrainedTokenizerFast',

@@ -28,7 +28,11 @@ from ptjax.weights import families, hf, hub, t5x, table
 
 _DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 _CHUNK = 1 << 20  # values read at a time: 4 MiB of float32
-_EMBEDDED = {'miniature': 'miniature/t5'}
+_EMBEDDED = {
+  'miniature': 'miniature/t5',
+  'miniature/t5': 'miniature/t5',
+  'miniature/gpt': 'miniature/gpt',
+}
 
 Placement = Callable[[str, tuple[int, ...]], jax.sharding.Sharding]
 
@@ -56,8 +60,8 @@ def load(
   """Reads a model, strictly.
 
   Args:
-    name: `miniature`, a folder (Hugging Face's layout or a T5X checkpoint), or
-      a name on the hub.
+    name: `miniature`, `miniature/gpt`, a folder (Hugging Face's layout or a
+      T5X checkpoint), or a name on the hub.
     dtype: what the parameters are kept in and computed in.
     device_put: False leaves numpy arrays on the host.
     placement: gives a parameter's sharding by its path and shape; every device
@@ -111,7 +115,7 @@ def resolve(name: str) -> pathlib.Path:
     raise UserError(f'There is no folder {name!r}{near or "."}')
   if near := difflib.get_close_matches(name, _EMBEDDED, n=1):
     raise UserError(
-      f'There is no model {name!r}; the embedded one is {near[0]!r}.'
+      f'There is no model {name!r}; an embedded one is {near[0]!r}.'
     )
   return hub.fetch_model(name)
 

@@ -1,15 +1,22 @@
-"""The pretraining story runs, and its span corruption loses nothing."""
+"""The pretraining story runs for either family and leaves a model."""
 
 import importlib.util
 import pathlib
-import random
 
 import numpy as np
+import pytest
+import tokenizers
 
 from ptjax import pretrain
+from ptjax.config import UserError
 from ptjax.weights import load
 
 CONFIG = pathlib.Path(__file__).parents[2] / 'configs' / 'pretrain.py'
+SHORT = (
+  'pretrain.order=(first),pretrain.phases.first.most=2,'
+  'pretrain.phases.first.batch_size=4,pretrain.lengths=(28,),'
+  'pretrain.chunk=60,pretrain.held_out=20,pretrain.model.num_layers=1'
+)
 
 
 def config(arg: str):
@@ -19,33 +26,30 @@ def config(arg: str):
   return module.get_config(arg)
 
 
-def test_spans_put_back_give_the_text():
-  rng = random.Random(0)
-  for length in range(4, 60):
-    ids = [rng.randrange(300, 600) for _ in range(length)]
-    inputs, targets = pretrain.corrupt(rng, ids, first_sentinel=999)
-    assert inputs[-1] == targets[-1] == pretrain.EOS
-    spans, sentinel = {}, None
-    for id in targets[:-1]:
-      if id > 900:
-        sentinel = id
-        spans[id] = []
-      else:
-        spans[sentinel].append(id)
-    whole = []
-    for id in inputs[:-1]:
-      whole += spans[id] if id > 900 else [id]
-    assert whole == ids
-
-
 def test_it_runs_and_leaves_a_model(tmp_path):
-  words = (
-    'pretrain.order=(first),pretrain.phases.first.most=2,'
-    'pretrain.phases.first.batch_size=4,pretrain.lengths=(28,),'
-    'pretrain.chunk=60,pretrain.held_out=20,pretrain.model.num_layers=1'
-  )
-  pretrain.run(config(words), tmp_path)
+  pretrain.run(config(SHORT), tmp_path)
   made = load.load(str(tmp_path / 'model'), dtype='float32')
   table = made.params['encoder']['relative_bias']['embedding']
   # The first head looks a few tokens behind, and not ahead.
   assert np.all(table[1:5, 0] > table[17:21, 0] + 2)
+
+
+def test_it_leaves_a_gpt_and_goes_on_from_it(tmp_path, capsys):
+  pretrain.run(config(f'family=gpt,{SHORT}'), tmp_path / 'a')
+  folder = tmp_path / 'a' / 'model'
+  made = load.load(str(folder))
+  tokenizer = tokenizers.Tokenizer.from_file(str(folder / 'tokenizer.json'))
+  assert made.config.num_layers == 1 and made.config.parallel_residual
+  assert made.config.vocab_size == tokenizer.get_vocab_size()
+  assert made.config.eos_id == tokenizer.token_to_id('</s>')
+  assert made.config.pad_id == tokenizer.token_to_id('<pad>')
+  begin = f'family=gpt,{SHORT},pretrain.begin={folder},pretrain.lr=0.0'
+  pretrain.run(config(begin), tmp_path / 'b')
+  again = load.load(str(tmp_path / 'b' / 'model'))
+  assert again.fingerprint == made.fingerprint
+  assert 'content' in capsys.readouterr().out
+
+
+def test_an_unknown_family_is_refused():
+  with pytest.raises(UserError, match="family='gtp'.*t5, gpt"):
+    config('family=gtp')

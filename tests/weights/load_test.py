@@ -301,8 +301,12 @@ def test_overrides_win_over_the_file(folder):
 def test_what_a_name_may_be(tmp_path, folder, monkeypatch):
   assert load.resolve(str(folder)) == folder
   assert load.resolve('miniature').parts[-2:] == ('miniature', 't5')
+  assert load.resolve('miniature/t5') == load.resolve('miniature')
+  assert load.resolve('miniature/gpt').parts[-2:] == ('miniature', 'gpt')
   with pytest.raises(UserError, match="no model 'minature'.*'miniature'"):
     load.resolve('minature')
+  with pytest.raises(UserError, match="'miniature/gtp'.*'miniature/gpt'"):
+    load.resolve('miniature/gtp')
   with pytest.raises(UserError, match="no folder .*, did you mean '.*/model'"):
     load.resolve(str(tmp_path / 'modle'))
   with pytest.raises(UserError, match='is a file'):
