@@ -5,6 +5,7 @@ examples demonstrate, and what gives way where all of it is too long. Text in,
 text out: of ids it knows only how many there are.
 """
 
+import bisect
 import dataclasses
 import functools
 import itertools
@@ -40,7 +41,7 @@ class Written:
   @property
   def words(self) -> str:
     """All that stands in front of an input that leaves room for it."""
-    return self.text('', self._first)
+    return self.text('', self.first)
 
   def text(self, inputs: str, demonstrations: Sequence[str]) -> str:
     """What is read: the instruction once, the demonstrations, the input."""
@@ -51,12 +52,13 @@ class Written:
     """The demonstrations of an example: never itself, nor its twin."""
     first = self.drawn[: self.count]
     if all(e.inputs != example.inputs for e in first):
-      return self._first  # one list for nearly all of a split
+      return self.first  # one list for nearly all of a split
     others = (e for e in self.drawn if e.inputs != example.inputs)
     return [solved(e) for e in itertools.islice(others, self.count)]
 
   @functools.cached_property
-  def _first(self) -> list[str]:
+  def first(self) -> list[str]:
+    """The demonstrations in front of nearly every example."""
     return [solved(e) for e in self.drawn[: self.count]]
 
 
@@ -196,8 +198,11 @@ def read(
     UserError: the instruction leaves no room.
   """
 
+  def sizes(texts: Sequence[str]) -> list[int]:
+    return [len(ids) for ids in tokenizer.encode_batch(texts)]
+
   def fit(texts: Sequence[str]) -> list[bool]:
-    return [len(ids) <= room for ids in tokenizer.encode_batch(texts)]
+    return [size <= room for size in sizes(texts)]
 
   used = len(tokenizer.encode(written.text('', [])))
   if written.instruction and used >= room:
@@ -212,7 +217,12 @@ def read(
     return written.text(examples[i].inputs, shown[i][:count])
 
   most = [len(s) for s in shown]
-  counts = _most(most, text, fit)
+  # Pieces at a seam may differ, so that a sum is only where to begin.
+  each = sizes([shown + written.separator for shown in written.first])
+  ends = list(itertools.accumulate(each))
+  left = [room - size for size in sizes([text(i, 0) for i in range(len(most))])]
+  begin = [bisect.bisect(ends, free) for free in left]
+  counts = _most(most, text, fit, begin=begin)
   texts = [text(i, count) for i, count in enumerate(counts)]
   cut = 0
   if keep_end:
@@ -230,18 +240,28 @@ Fit = Callable[[Sequence[str]], Sequence[bool]]
 
 
 def _most(
-  most: Sequence[int], text: Callable[[int, int], str], fit: Fit
+  most: Sequence[int],
+  text: Callable[[int, int], str],
+  fit: Fit,
+  *,
+  begin: Sequence[int],
 ) -> list[int]:
-  """The largest counts, up to `most`, whose texts fit; 0 is not asked for."""
+  """The largest counts, up to `most`, whose texts fit; 0 is not asked for.
+
+  Tried first are those of `begin`, then their neighbours, then by halves.
+  """
   low, high = [0] * len(most), list(most)
-  trial = list(most)  # all at first: most often all fit
+  trial = [max(1, min(pair)) for pair in zip(begin, most)]
+  near = True
   while open_ := [i for i, least in enumerate(low) if least < high[i]]:
     for i, fits in zip(open_, fit([text(i, trial[i]) for i in open_])):
       if fits:
         low[i] = trial[i]
       else:
         high[i] = trial[i] - 1
-      trial[i] = (low[i] + high[i] + 1) // 2
+      beside = low[i] + 1 if fits else high[i]
+      trial[i] = beside if near else (low[i] + high[i] + 1) // 2
+    near = False
   return low
 
 
@@ -255,7 +275,8 @@ def _cut(
   def text(k: int, size: int) -> str:
     return written.text(inputs[k][len(inputs[k]) - size :], [])
 
-  sizes = _most([len(whole) for whole in inputs], text, fit)
+  whole = [len(text) for text in inputs]
+  sizes = _most(whole, text, fit, begin=whole)
   for k, i in enumerate(long):
     texts[i] = text(k, sizes[k])
   return texts, len(long)

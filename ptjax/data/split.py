@@ -181,7 +181,14 @@ def load(
   for name in names:
     examples = _examples(config, task, name)
     readings = [
-      hard_prompt.read(each, examples, tokenizer, room=config.input_length - 1)
+      hard_prompt.read(
+        each,
+        examples,
+        tokenizer,
+        # Less what `batch.encode` puts around a text.
+        room=config.input_length - (len(tokenizer.begin) if causal else 1),
+        keep_end=causal,
+      )
       for each in written
     ]
     read = [

@@ -82,6 +82,11 @@ def _inside(folder: pathlib.Path) -> list[Prompt]:
     str(file.relative_to(folder).with_suffix('')): file
     for file in folder.rglob('*.safetensors')
   }
+  if not files and any(folder.rglob('*.txt')):
+    raise UserError(
+      f'{folder.parent} is the run of a hard prompt, which is text; give what '
+      f'{folder} holds as method.instruction, with method.name=hard_prompt'
+    )
   if not files:
     raise UserError(f'{folder.parent} is no run that holds a prompt yet')
   ordered = sorted(files, key=_number)

@@ -234,3 +234,39 @@ def test_buckets_fit_the_words_and_input_length_limits_them(room, pieces):
     load(hard(room, **{'method.demonstrations': 16}), pieces)
   with pytest.raises(UserError, match='=5 is more than the 4 training'):
     load(hard(room, shots=4, **{'method.demonstrations': 5}), pieces)
+
+
+def test_of_a_long_input_to_a_causal_model_the_words_and_its_end_are_kept(
+  room, tmp_path
+):
+  """`batch.encode` alone would cut the instruction off."""
+  bytes_ = tokenizer.load(tiny.gpt_folder(tmp_path / 'gpt'))
+  front = bytes_.encode('a cat sat | ')
+  changes = {'method.instruction': 'a cat sat', 'method.separator': ' | '}
+  c = hard(room, **changes)
+  (task,) = split.tasks(c)
+
+  def dev(length):
+    c.input_length = length
+    return split.load(c, task, ['dev'], bytes_, causal=True)['dev']
+
+  whole = dev(100)
+  assert not whole.cut and set(whole.readings[0].counts) == {3}
+  sizes = [
+    len(bytes_.encode(f'a cat sat | {e.inputs}')) for e in whole.examples
+  ]
+  assert not dev(max(sizes)).cut  # the longest has the last piece, too
+  short = dev(max(sizes) - 1)
+  assert short.cut == sizes.count(max(sizes)) > 0
+  for row, size, example in zip(short.encoded, sizes, short.examples):
+    ids = row.inputs.tolist()
+    assert ids[: len(front) - 1] == front[:-1]
+    kept = ids[len(front) - 1 :]
+    own = bytes_.encode(' ' + example.inputs)
+    assert kept[-4:] == own[-4:] and len(ids) <= max(sizes) - 1
+    assert (ids == front[:-1] + own) == (size < max(sizes))
+  tight = dev(len(front) + 2)
+  assert tight.cut == len(tight)
+  assert all(len(r.inputs) <= len(front) + 2 for r in tight.encoded)
+  with pytest.raises(UserError, match='method.instruction has'):
+    dev(3)

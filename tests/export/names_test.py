@@ -109,3 +109,10 @@ def test_what_is_missing_is_told_before_anything_is_read(run, tmp_path):
   np.testing.assert_array_equal(
     names.rows(str(run / 'prompts/cb.safetensors')), ROWS
   )
+
+
+def test_a_run_of_words_says_how_they_are_given(tmp_path):
+  (tmp_path / 'run/prompts').mkdir(parents=True)
+  (tmp_path / 'run/prompts/cb.txt').write_text('Say so.')
+  with pytest.raises(UserError, match='as method.instruction'):
+    names.find(str(tmp_path / 'run'))

@@ -40,6 +40,7 @@ def test_it_leaves_a_gpt_and_goes_on_from_it(tmp_path, capsys):
   made = load.load(str(folder))
   tokenizer = tokenizers.Tokenizer.from_file(str(folder / 'tokenizer.json'))
   assert made.config.num_layers == 1 and made.config.parallel_residual
+  assert made.config.rotary_size == 16
   assert made.config.vocab_size == tokenizer.get_vocab_size()
   assert made.config.eos_id == tokenizer.token_to_id('</s>')
   assert made.config.pad_id == tokenizer.token_to_id('<pad>')
