@@ -15,6 +15,8 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from ptjax import processes
+
 
 class _Manager(ocp.CheckpointManager):
   """Saves when it is told to; when to stop is not its to ask."""
@@ -86,6 +88,8 @@ class Checkpoints:
     try:
       yield
     except Exception as error:
+      if processes.lost(error):
+        raise
       said = str(error).strip().split('\n')[0][:300]
       raise OSError(
         f'{self._folder}: a checkpoint could not be written ({said}); the '

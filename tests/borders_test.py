@@ -19,7 +19,7 @@ MAY = {
   'files': set(),
   'tree': set(),
   'optim': {'tree'},
-  'checkpoint': set(),
+  'checkpoint': {'processes'},
   'workdir': {'files'},
   'mesh': set(),
   'processes': set(),
