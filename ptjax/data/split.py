@@ -169,11 +169,19 @@ def load(
   written = hard_prompt.write(
     config, lambda: _examples(config, task, 'train'), name=task.name
   )
+  # Of each input: T5's EOS, or what a decoder-only model's text begins with.
+  taken = len(tokenizer.begin) if causal else 1
   found = {}
   for name in names:
     examples = _examples(config, task, name)
     readings = [
-      hard_prompt.read(each, examples, tokenizer, room=config.input_length - 1)
+      hard_prompt.read(
+        each,
+        examples,
+        tokenizer,
+        room=config.input_length - taken,
+        keep_end=causal,
+      )
       for each in written
     ]
     read = [

@@ -234,3 +234,22 @@ def test_buckets_fit_the_words_and_input_length_limits_them(room, pieces):
     load(hard(room, **{'method.demonstrations': 16}), pieces)
   with pytest.raises(UserError, match='=5 is more than the 4 training'):
     load(hard(room, shots=4, **{'method.demonstrations': 5}), pieces)
+
+
+def test_before_a_decoder_only_model_the_words_stay_and_the_input_is_cut(room):
+  """It keeps the end of what it reads, which the words are in front of."""
+  pieces = tokenizer.load(tiny.gpt_folder(room / 'gpt'))
+  c = config_lib.default()
+  c.task, c.data, c.input_length = 'cb', str(room / 'data'), 20
+  c.method.name, c.method.instruction = 'hard_prompt', 'the cat sat here'
+  c.method.separator = ' '
+  (task,) = split.tasks(c)
+  dev = split.load(c, task, ['dev'], pieces, causal=True)['dev']
+  words = pieces.encode('the cat sat here')
+  assert 0 < dev.cut < len(dev)
+  for example, row in zip(dev.examples, dev.encoded):
+    assert len(row.inputs) <= 20
+    assert row.inputs[: len(words)].tolist() == words
+    ends = pieces.encode(' ' + example.inputs)
+    kept = row.inputs[len(words) :].tolist()
+    assert kept[1:] == ends[-len(kept) :][1:]
