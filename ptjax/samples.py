@@ -39,6 +39,8 @@ def _drawn(config: Any) -> Any:
   """The configuration of a predict that draws so."""
   config = config.copy_and_resolve_references()
   config.temperature = config.samples.temperature
+  if config.temperature:
+    config.beams = 1  # beams are for scores: they find one answer
   return config
 
 

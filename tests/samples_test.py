@@ -6,7 +6,7 @@ import pytest
 import tiny
 
 from ptjax import config as config_lib
-from ptjax import train
+from ptjax import samples, train
 from ptjax.config import UserError
 
 QUERY = 'hypothesis : the cat sat premise : the dog ran'
@@ -28,6 +28,15 @@ def test_what_could_not_differ_is_refused_before_a_run(changes, sentence):
     train.check(c)
   c.samples.query = ''
   assert train.check(c)
+
+
+def test_samples_are_drawn_also_where_beams_find_what_is_scored():
+  changes = {'samples.query': QUERY, 'beams': 3}
+  c = config_lib.update(config_lib.default(), changes)
+  assert train.check(c)
+  assert samples._drawn(c).beams == 1
+  c.samples.temperature, c.samples.count = 0.0, 1
+  assert samples._drawn(c).beams == 3 == c.beams
 
 
 def test_the_best_prompt_s_answers_are_those_of_predict(tmp_path, call):
