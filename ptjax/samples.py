@@ -12,6 +12,7 @@ from typing import Any
 
 from ptjax import parts, serve, workdir
 from ptjax.config import UserError
+from ptjax.data import batch
 from ptjax.export import names
 from ptjax.parts import Parts
 
@@ -33,6 +34,22 @@ def check(config: Any) -> None:
       'samples.temperature above 0, or samples.count=1'
     )
   parts.sampler(_drawn(config))
+
+
+def check_fit(made: Parts) -> None:
+  """Refuses an input that the model cannot read or has no room to answer.
+
+  Raises:
+    UserError: before anything is trained.
+  """
+  config = made.config
+  if not config.samples.query:
+    return
+  batch.check_text([config.samples.query])
+  (ids,) = batch.input_ids(
+    [config.samples.query], made.tokenizer, causal=made.causal
+  )
+  made.tuned_model.check_context(inputs=len(ids), targets=config.max_length)
 
 
 def _drawn(config: Any) -> Any:
