@@ -35,6 +35,7 @@ def get_config(arg: str | None = None):
     config_lib.miniature(c)
     c.input_length, c.buckets = 64, ()
   else:
+    c.data = 'hub'
     # Ten epochs and more of so few tweets; dev says which step was best.
     c.train.steps, c.train.eval_every, c.train.save_every = 500, 25, 100
     c.train.log_every, c.train.batch_size = 5, 8

@@ -92,6 +92,7 @@ class TaskRun:
         target=self.train.target_length,
         itemsize=np.dtype(model.dtype).itemsize,
         remat=model.remat,
+        full_text=train.loss == 'text',
       ),
       weights=sum(x.nbytes for x in jax.tree.leaves(self.parts.loaded.params)),
       limit_gib=self.config.population.memory,

@@ -24,6 +24,7 @@ def member_bytes(
   target: int,
   itemsize: int,
   remat: bool,
+  full_text: bool = False,
 ) -> int:
   """Bytes that the backward pass of one member keeps.
 
@@ -35,6 +36,7 @@ def member_bytes(
     target: pieces of a target.
     itemsize: of the compute dtype; scores and logits are float32.
     remat: whether a layer keeps its input only.
+    full_text: whether inputs are said too, so that they have logits.
   """
   shapes = {'batch': batch, 'prompt': prompt, 'length': length}
   sizes = _causal if isinstance(config, CausalConfig) else _encoder_decoder
@@ -43,7 +45,8 @@ def member_bytes(
   for count, whole, positions in layers:
     entry = batch * positions * config.d_model * itemsize
     kept += count * entry + whole if remat else count * (entry + whole)
-  logits = 2 * batch * target * config.vocab_size * 4
+  said = target + length if full_text else target
+  logits = 2 * batch * said * config.vocab_size * 4
   return kept + logits
 
 

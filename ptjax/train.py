@@ -100,6 +100,7 @@ def _train(
 ) -> None:
   log.say(f'{folder}: loading {config.model}')
   made = parts.build(config)
+  samples.check_fit(made)
   workdir.hold_model(folder, made.loaded.fingerprint)
   # All data first: a misnamed column of the last task shows at once.
   runs = [loop.TaskRun(made, task, folder, log) for task in tasks]
