@@ -88,6 +88,7 @@ def default() -> ConfigDict:
   c.train.batch_size = 32  # examples an update
   c.train.accumulate = 1  # micro-batches an update: less memory, same result
   c.train.dropout = 0.0  # inside the frozen model; T5X's demos had 0.1
+  c.train.loss = 'targets'  # targets | text: inputs too, decoder-only models
   c.train.z_loss = 0.0  # weight of log(Z)^2; T5X: 1e-4
   c.train.eval_every = 1000  # steps between evaluations on dev
   c.train.save_every = 1000  # steps between checkpoints

@@ -89,7 +89,7 @@ def _ranked(parts, tuned, frozen, split, *, prompted) -> Answers:
   for batch in _batches(parts, split, prompted=prompted, with_choices=True):
     sums, lengths = parts.choices(tuned, frozen, batch)
     scored = {
-      'choice_mask_BxC': batch['choice_mask'],
+      'choice_mask_BxC': batch['choice_lengths'] > 0,
       'normalise': parts.config.eval.normalise,
     }
     chosen_ExB = rank.choose(sums, lengths, **scored)
@@ -129,7 +129,7 @@ def _vote(parts, tuned, frozen, split, members) -> list[str]:
   for batch in _batches(parts, open_, prompted=True, with_choices=True):
     sums_ExBxC, _ = parts.choices(tuned, frozen, batch)
     total_BxC = np.asarray(sums_ExBxC).sum(axis=0)
-    total_BxC = np.where(batch['choice_mask'], total_BxC, -np.inf)
+    total_BxC = np.where(batch['choice_lengths'] > 0, total_BxC, -np.inf)
     for index, best in zip(batch['index'], total_BxC.argmax(axis=1)):
       if index >= 0:
         number = list(tied)[index]
@@ -176,19 +176,23 @@ def all_scores(task: Task, answers: Answers, split: Split) -> dict[str, Any]:
   }
 
 
-def check(config: Any, task: Task, split: Split) -> None:
+def check(parts: Parts, task: Task, split: Split) -> None:
   """Refuses, before anything is trained, what could not be scored.
 
   Raises:
-    UserError: the split has no labels, or no choices to rank.
+    UserError: the split has no labels, or no choices to rank, or is too long
+      for the model.
   """
+  parts.tuned_model.check_context(
+    inputs=split.buckets[-1], targets=split.target_length
+  )
   if not task.labelled(split.examples):
     raise UserError(
       f'eval.split={split.name}: the {split.name} examples of {task.name} have '
       'no labels; use eval.split=dev, and eval.submission=True for the files '
       'of the leaderboard'
     )
-  if config.eval.by == 'rank' and not rankable(split):
+  if parts.config.eval.by == 'rank' and not rankable(split):
     raise UserError(
       f'eval.by=rank: {task.name} has no choices to rank, nor to average '
       'probabilities over; use eval.by=generate'

@@ -23,7 +23,6 @@ from ptjax import (
   report,
   step,
   tree,
-  tuned,
   vitals,
   writer,
 )
@@ -34,6 +33,7 @@ from ptjax.export import prompt
 from ptjax.parts import Parts
 from ptjax.stop import StopSignal
 from ptjax.tasks.base import Task
+from ptjax.tuned import base as tuned_base
 
 
 class RunFailed(Exception):
@@ -57,10 +57,12 @@ class TaskRun:
     wanted = dict.fromkeys(('train', 'dev', reported))
     if self.config.eval.submission:
       wanted['test'] = None
-    splits = split.load(self.config, task, list(wanted), parts.tokenizer)
+    splits = split.load(
+      self.config, task, list(wanted), parts.tokenizer, causal=parts.causal
+    )
     self.train, self.dev = splits['train'], splits['dev']
     self.reported, self.test = splits[reported], splits.get('test')
-    evaluate.check(self.config, task, self.reported)
+    evaluate.check(parts, task, self.reported)
     self._check_memory()
     # What names in the configuration stand for, which may change unseen.
     self.origin = {
@@ -82,7 +84,8 @@ class TaskRun:
       each=memory.member_bytes(
         model.config,
         batch=train.batch_size // train.accumulate,
-        length=self.parts.tuned_model.method.front + self.train.buckets[-1],
+        prompt=self.parts.tuned_model.method.front,
+        length=self.train.buckets[-1],
         target=self.train.target_length,
         itemsize=np.dtype(model.dtype).itemsize,
         remat=model.remat,
@@ -147,7 +150,7 @@ class TaskRun:
   def _health(self) -> None:
     """What can be known before step 1; ends a run that could not learn."""
     batch = next(self._batches(0))
-    tuned.check_ports(
+    tuned_base.check_ports(
       self.parts.tuned_model,
       *(_member(self.state.tuned, 0), self.frozen, _member(batch, 0)),
     )

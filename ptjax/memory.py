@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from ptjax.config import UserError
+from ptjax.models.causal_layers import CausalConfig
 
 GIB = 2**30
 
@@ -18,21 +19,55 @@ def member_bytes(
   config: Any,
   *,
   batch: int,
+  prompt: int,
   length: int,
   target: int,
   itemsize: int,
   remat: bool,
 ) -> int:
-  """Bytes that the backward pass of one member keeps, T5.
+  """Bytes that the backward pass of one member keeps.
 
   Args:
-    config: the network's sizes, a T5Config.
+    config: the network's sizes, of T5 or of a decoder-only model.
     batch: rows of a micro-batch.
-    length: virtual tokens and input together.
-    target: decoder positions.
+    prompt: virtual tokens.
+    length: pieces of an input.
+    target: pieces of a target.
     itemsize: of the compute dtype; scores and logits are float32.
     remat: whether a layer keeps its input only.
   """
+  shapes = {'batch': batch, 'prompt': prompt, 'length': length}
+  sizes = _causal if isinstance(config, CausalConfig) else _encoder_decoder
+  layers = sizes(config, **shapes, target=target, itemsize=itemsize)
+  kept = 0
+  for count, whole, positions in layers:
+    entry = batch * positions * config.d_model * itemsize
+    kept += count * entry + whole if remat else count * (entry + whole)
+  logits = 2 * batch * target * config.vocab_size * 4
+  return kept + logits
+
+
+# Layers of a kind, bytes that one keeps, and its positions.
+Layers = tuple[int, int, int]
+
+
+def _causal(
+  config: CausalConfig, *, batch, prompt, length, target, itemsize
+) -> list[Layers]:
+  inner = config.num_heads * config.head_size
+  own = length + target
+  scores = batch * config.num_heads * own * (own + prompt)
+  # A gated mlp keeps three of its width, the others two.
+  row = 4 * config.d_model + 4 * inner + 3 * config.d_ff
+  whole = batch * own * row * itemsize + scores * (8 + itemsize)
+  # The prompt is run once, whatever the number of rows.
+  return [(config.num_layers, whole + prompt * row * itemsize, own)]
+
+
+def _encoder_decoder(
+  config: Any, *, batch, prompt, length, target, itemsize
+) -> list[Layers]:
+  length += prompt
   inner = config.num_heads * config.d_kv
   mlp = (3 if config.gated else 2) * config.d_ff
   wide = 4 * config.d_model
@@ -48,16 +83,10 @@ def member_bytes(
   encoder = rows(length) + attention(length, length)
   decoder = rows(target) + attention(target, target)
   decoder += attention(target, length)
-  layers = (
+  return [
     (config.num_layers, encoder, length),
     (config.num_decoder_layers, decoder, target),
-  )
-  kept = 0
-  for count, whole, positions in layers:
-    entry = batch * positions * config.d_model * itemsize
-    kept += count * entry + whole if remat else count * (entry + whole)
-  logits = 2 * batch * target * config.vocab_size * 4
-  return kept + logits
+  ]
 
 
 def check(

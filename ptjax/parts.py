@@ -14,13 +14,13 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from ptjax import config as config_lib
-from ptjax import optim, population, step, tree
+from ptjax import optim, population, progress, step, tree
 from ptjax.config import UserError, one_of
 from ptjax.data import tokenizer
 from ptjax.export import names
 from ptjax.methods import base
 from ptjax.predict import sample
-from ptjax.tuned import TunedModel
+from ptjax.tuned import base as tuned_base
 from ptjax.weights import load
 
 DTYPES = ('auto', 'float32', 'bfloat16')
@@ -33,7 +33,12 @@ class Parts:
   config: ConfigDict
   loaded: load.Loaded
   tokenizer: tokenizer.Tokenizer
-  tuned_model: TunedModel
+  tuned_model: tuned_base.TunedModel
+
+  @property
+  def causal(self) -> bool:
+    """Whether the model is decoder-only: an answer goes on from its input."""
+    return self.tuned_model.causal
 
   @functools.cached_property
   def members(self) -> tuple[population.Member, ...]:
@@ -52,6 +57,7 @@ class Parts:
       dropout=train.dropout > 0,
       z_loss=train.z_loss,
       patience=train.patience,
+      full_text=train.loss == 'text',
     )
     rates = [member.lr for member in self.members]
     return step.make_train_step(
@@ -90,12 +96,14 @@ class Parts:
   def _init(self, member: population.Member, labels: Sequence[str]) -> Any:
     method, start = self.config.method, {}
     if member.init == 'labels':
-      start['label_ids'] = [self.tokenizer.encode(word) for word in labels]
+      pieces = self.tokenizer
+      start['label_ids'] = [pieces.encode(pieces.joint + w) for w in labels]
     if member.init == 'text':
       start['text_ids'] = self.tokenizer.encode(method.text)
     if member.init == 'file':
       start['prompt_PxD'] = names.rows(method.file)
-    tuned_model = TunedModel(self.tuned_model.model, _begun(method, member))
+    begun = _begun(method, member)
+    tuned_model = tuned_base.make(self.tuned_model.model, begun)
     return tuned_model.init(
       jax.random.key(member.seed),
       self.loaded.params,
@@ -120,7 +128,7 @@ class Parts:
       return self
     config = self.config.copy_and_resolve_references()
     config.method = settings
-    tuned_model = TunedModel(self.tuned_model.model, method)
+    tuned_model = tuned_base.make(self.tuned_model.model, method)
     return dataclasses.replace(self, config=config, tuned_model=tuned_model)
 
   def place(self, owns: Sequence[Any]) -> tuple[Any, Any]:
@@ -177,11 +185,6 @@ def build(config: ConfigDict) -> Parts:
   check(config)
   method = base.make(config.method)
   loaded = load.load(config.model, dtype=dtype(config))
-  if not hasattr(loaded.model, 'encode'):
-    raise UserError(
-      f'{config.model} is a decoder-only model; prompts are tuned for T5 '
-      'models so far, of the others there are networks and weights alone'
-    )
   model = loaded.model.clone(
     scan=config.scan,
     remat=config.remat,
@@ -189,9 +192,17 @@ def build(config: ConfigDict) -> Parts:
       loaded.config, dropout_rate=config.train.dropout
     ),
   )
+  tuned_model = tuned_base.make(model, method)
+  if config.train.loss == 'text' and not tuned_model.causal:
+    raise UserError(
+      'train.loss=text is for decoder-only models, whose input is said as it '
+      f'is read; {config.model} is not one; use train.loss=targets'
+    )
   pieces = _pieces(config, loaded)
-  _check_fit(pieces, loaded)
-  return Parts(config, loaded, pieces, TunedModel(model, method))
+  _check_fit(pieces, loaded, causal=tuned_model.causal)
+  if tuned_model.causal and pieces.note:
+    progress.say(pieces.note)
+  return Parts(config, loaded, pieces, tuned_model)
 
 
 def _pieces(config: ConfigDict, loaded: load.Loaded) -> tokenizer.Tokenizer:
@@ -207,13 +218,18 @@ def _pieces(config: ConfigDict, loaded: load.Loaded) -> tokenizer.Tokenizer:
     )
 
 
-def _check_fit(pieces: tokenizer.Tokenizer, loaded: load.Loaded) -> None:
+def _check_fit(
+  pieces: tokenizer.Tokenizer, loaded: load.Loaded, *, causal: bool
+) -> None:
   """Refuses another model's tokenizer: ids above the rows are a prompt's."""
   theirs, config = (pieces.eos_id, pieces.pad_id), loaded.config
   if pieces.vocab_size > config.vocab_size:
     why = f'has {pieces.vocab_size} pieces, but there are {config.vocab_size}'
     why += ' embedding rows'
-  elif theirs != (config.eos_id, config.pad_id):
+  elif causal and pieces.eos_id != config.eos_id:
+    # What pads is masked, and most say nothing of it.
+    why = f'ends with id {pieces.eos_id}, but the model with {config.eos_id}'
+  elif not causal and theirs != (config.eos_id, config.pad_id):
     why = f'ends with id {theirs[0]} and pads with {theirs[1]}, but the model '
     why += f'with {config.eos_id} and {config.pad_id}'
   else:
@@ -257,6 +273,7 @@ def check(config: ConfigDict) -> None:
       f'buckets={tuple(config.buckets)} must be lengths in pieces, such as '
       '(64, 128)'
     )
+  one_of('train.loss', train.loss, ('targets', 'text'))
   if not 0 <= train.dropout < 1:
     raise UserError(f'train.dropout={train.dropout} must be in [0, 1)')
   one_of('optimizer.name', config.optimizer.name, optim.NAMES)

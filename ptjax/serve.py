@@ -209,6 +209,9 @@ class Server:
     if not encoded:
       return
     lengths = [len(row.inputs) for row in encoded]
+    answers = [len(row.targets) for row in encoded]
+    most = max(answers) if targets else made.config.max_length
+    made.tuned_model.check_context(inputs=max(lengths), targets=most)
     for part in pipeline.eval_batches(
       encoded,
       batch_size=min(made.config.eval.batch_size, len(encoded)),
@@ -254,23 +257,30 @@ def _some(names: Sequence[str], most: int = 10) -> str:
 def _encode(
   made: Parts, number: int, row: Row, *, targets: bool
 ) -> batch.Encoded:
-  """A row's ids: text gets its EOS, ids are taken as they are."""
+  """A row's ids: text as `batch.encode` writes it, ids as they are."""
+  pieces = made.tokenizer
 
-  def ids(text_key: str, ids_key: str):
+  def ids(key: str, of_text: Callable[[str], list[int]]) -> np.ndarray:
+    ids_key = f'{key[:-1]}_ids'
     if ids_key in row:
       found = _checked(row[ids_key], made, f'row {number}: {ids_key!r}')
     else:
-      text = _text(row[text_key], f'row {number}: {text_key!r}')
-      found = [*made.tokenizer.encode(text), made.tokenizer.eos_id]
+      found = of_text(_text(row[key], f'row {number}: {key!r}'))
     return np.asarray(found, np.int32)
 
-  inputs = ids('inputs', 'input_ids')
+  def read(text: str) -> list[int]:
+    return batch.input_ids([text], pieces, causal=made.causal)[0]
+
+  def said(text: str) -> list[int]:
+    # Behind ids nobody knows what stands at their end.
+    before = row.get('inputs') if isinstance(row.get('inputs'), str) else '.'
+    between = batch.joint(before, pieces, causal=made.causal)
+    return [*pieces.encode(between + text), pieces.eos_id]
+
+  inputs = ids('inputs', read)
   if not len(inputs):
     raise UserError(f"row {number}: 'input_ids' is empty; name one or more")
-  # The frozen model reads any length; what a prompt adds is said in config.
-  return batch.Encoded(
-    inputs, ids('targets', 'target_ids') if targets else inputs[:0]
-  )
+  return batch.Encoded(inputs, ids('targets', said) if targets else inputs[:0])
 
 
 def _text(value: Any, where: str) -> str:

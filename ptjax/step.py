@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from ptjax.predict import rank, sample
-from ptjax.tuned import Batch, Tree, TunedModel
+from ptjax.tuned.base import Batch, Tree, TunedModel
 
 # The metrics of a step that must be finite, or the step is not made.
 FINITE = ('loss', 'grad_norm', 'update_norm')
@@ -57,6 +57,7 @@ class StepOptions:
   dropout: bool = False
   z_loss: float = 0.0
   patience: int = 0
+  full_text: bool = False  # the inputs are to be said too
 
 
 def init_state(
@@ -159,6 +160,8 @@ def _update(tuned_model: TunedModel, options: StepOptions) -> Callable:
     return jax.lax.scan(add, zero, (jnp.arange(k), split))[0]
 
   def step(state: TrainState, frozen: Tree, batch: Batch, *, tx):
+    if options.full_text:
+      batch = tuned_model.full_text(batch)
     rng = None
     if options.dropout:
       key = jax.random.wrap_key_data(state.rng)
@@ -214,12 +217,12 @@ def make_log_probs(
 ) -> Callable[[Tree, Tree, Batch], tuple[jax.Array, jax.Array]]:
   """A jitted (tuned, frozen, batch) -> (nats_B, tokens_B) of the targets.
 
-  Rows may have prompts of their own, see `_of_rows`.
+  Rows may have prompts of their own, by `batch['member']`.
   """
 
   def log_probs(tuned, frozen, batch):
     return rank.log_probs(
-      tuned_model.logits(_of_rows(tuned, batch), frozen, batch),
+      tuned_model.logits(tuned, frozen, batch),
       batch['targets'],
       target_mask_BxT=batch['target_mask'],
     )
@@ -237,14 +240,13 @@ def make_generate(
 ) -> Callable[..., jax.Array]:
   """A jitted (tuned, frozen, batch, rng, *, max_length) -> ids_BxT.
 
-  Rows may have prompts of their own, see `_of_rows`.
+  Rows may have prompts of their own, by `batch['member']`.
   """
 
   def generate(tuned, frozen, batch, rng, *, max_length):
     return _generate(
       tuned_model,
-      _of_rows(tuned, batch),
-      *(frozen, batch),
+      *(tuned, frozen, batch),
       max_length=max_length,
       sampler=sampler,
       rng=rng,
@@ -274,16 +276,17 @@ def _generate(
   tuned_model: TunedModel, tuned: Tree, frozen: Tree, batch: Batch, **options
 ) -> jax.Array:
   config = tuned_model.model.config
-  cache = tuned_model.prefill(
+  first_BxV, cache = tuned_model.prefill(
     tuned, frozen, batch, max_length=options['max_length']
   )
   return sample.generate(
     lambda ids_B, cache: tuned_model.decode_step(tuned, frozen, ids_B, cache),
     cache,
     batch_size=batch['inputs'].shape[0],
-    start_id=config.decoder_start_id,
+    start_id=getattr(config, 'decoder_start_id', 0),
     eos_id=config.eos_id,
     pad_id=config.pad_id,
+    first_BxV=first_BxV,
     **options,
   )
 
@@ -329,14 +332,3 @@ def at_once(members: int) -> int:
   `python -m ptjax.bench population`, and five times the memory.
   """
   return 1 if jax.default_backend() == 'cpu' else members
-
-
-def _of_rows(tuned: Tree, batch: Batch) -> Tree:
-  """What each row of a mixed batch is tuned by.
-
-  `batch['member']`, [B], names one of the prompts that `tuned` holds along its
-  first axis; without it there is one prompt for all.
-  """
-  if 'member' not in batch:
-    return tuned
-  return jax.tree.map(lambda x: x[batch['member']], tuned)

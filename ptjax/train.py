@@ -168,8 +168,10 @@ def _evaluated(made: parts.Parts, task: Any) -> dict[str, split.Split]:
   """The splits that are scored or submitted."""
   reported = split.reported(made.config)
   names = {reported, 'test'} if made.config.eval.submission else {reported}
-  data = split.load(made.config, task, sorted(names), made.tokenizer)
-  evaluate.check(made.config, task, data[reported])
+  data = split.load(
+    made.config, task, sorted(names), made.tokenizer, causal=made.causal
+  )
+  evaluate.check(made, task, data[reported])
   return data
 
 

@@ -127,18 +127,19 @@ def test_predictions_are_written_whole_or_not_at_all(made, tmp_path):
 
 def test_what_could_not_be_scored_is_refused_first(made):
   built, task, dev, *_ = made
-  config = built.config.copy_and_resolve_references()
-  evaluate.check(config, task, dev)
+  evaluate.check(built, task, dev)
   silent = Example('a', '', ('entailment',), {'label': None})
   unlabelled = dataclasses.replace(dev, name='test', examples=[silent])
   with pytest.raises(UserError, match='eval.split=test: .* have no labels'):
-    evaluate.check(config, task, unlabelled)
+    evaluate.check(built, task, unlabelled)
+  config = built.config.copy_and_resolve_references()
   config.eval.by = 'rank'
+  ranked = dataclasses.replace(built, config=config)
   free = dataclasses.replace(
     dev, examples=[Example('a', 'b', meta={'label': 'b'})]
   )
   with pytest.raises(UserError, match='eval.by=rank: .* no choices to rank'):
-    evaluate.check(config, task, free)
+    evaluate.check(ranked, task, free)
 
 
 def test_final_writes_both_ways_and_scores_the_chosen_one(made, tmp_path):

@@ -12,7 +12,7 @@ from ptjax import memory, optim, step
 from ptjax.config import UserError
 from ptjax.methods import base
 from ptjax.models.t5 import T5, T5Config
-from ptjax.tuned import TunedModel
+from ptjax.tuned import base as tuned_base
 
 SIZES = T5Config(
   vocab_size=900,
@@ -50,7 +50,7 @@ def compiled_bytes(batch, length, prompt, target, *, members, remat) -> int:
     'target_mask': array(target, bool),
   }
   train_step = step.make_train_step(
-    TunedModel(model, base.make(c.method)), make, rates=[0.3] * members
+    tuned_base.make(model, base.make(c.method)), make, rates=[0.3] * members
   )
   lowered = train_step.lower(state, {'model': params}, batch_)
   return lowered.compile().memory_analysis().temp_size_in_bytes
@@ -77,7 +77,8 @@ def test_the_estimate_is_near_what_is_compiled(
   each = memory.member_bytes(
     SIZES,
     batch=batch,
-    length=length + prompt,
+    prompt=prompt,
+    length=length,
     target=target,
     itemsize=4,
     remat=remat,

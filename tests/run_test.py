@@ -45,10 +45,12 @@ def run(room: pathlib.Path, folder: str, *flags: str, **changes):
   )
 
 
-def run_and_signal(room, folder, number, *, at: str) -> tuple[int, str]:
+def run_and_signal(
+  room, folder, number, *, at: str, **changes
+) -> tuple[int, str]:
   """Sends the signal at the first line of progress that matches `at`."""
   process = subprocess.Popen(
-    command(room, folder),
+    command(room, folder, **changes),
     cwd=ROOT,
     stdout=subprocess.DEVNULL,
     stderr=subprocess.PIPE,
@@ -109,6 +111,42 @@ def test_a_run_leaves_what_it_says(room):
   assert results['score']['average'] == pytest.approx(np.mean(scores), abs=1e-3)
   steps = [m['step'] for m in left['metrics'] if 'loss' in m and 'step' in m]
   assert steps == [*range(1, 13), *range(1, 13)]
+
+
+def test_a_decoder_only_model_is_tuned_killed_and_resumed(room):
+  """The same main: a population of two, its votes, inspection and export."""
+  tiny.gpt_folder(room / 'gpt')
+  changes = {
+    'model': room / 'gpt',
+    'task': 'cb',
+    'population.seeds': 2,
+    'eval.submission': False,
+  }
+  said = run(room, 'gpt_straight', **changes)
+  assert said.returncode == 0, said.stderr
+  assert 'no padding token' in said.stdout
+  got, _ = run_and_signal(
+    room, 'gpt_killed', signal.SIGKILL, at='cb [5-9]/', **changes
+  )
+  assert got == -9
+  said = run(room, 'gpt_killed', **changes)
+  assert said.returncode == 0 and 'resumed at step' in said.stdout
+  straight, killed = (
+    left_behind(room / name) for name in ('gpt_straight', 'gpt_killed')
+  )
+  assert straight == killed
+  said = run(
+    room,
+    'gpt_scored',
+    '--mode=evaluate',
+    f'--prompt={room / "gpt_straight"}',
+    **changes,
+  )
+  assert said.returncode == 0, said.stderr
+  assert (
+    left_behind(room / 'gpt_scored')['cb-dev.jsonl']
+    == (straight['cb-dev.jsonl'])
+  )
 
 
 @pytest.mark.parametrize(

@@ -334,3 +334,54 @@ def test_a_t5x_checkpoint_scores_ids_as_t5x_does(shared, tmp_path, call):
   source.write_text('{"inputs": "text", "targets": "text"}\n')
   code, _, said = call(*asked)
   assert code == 2 and 'holds no tokenizer' in said
+
+
+@pytest.fixture(scope='module')
+def gpt(room):
+  tiny.gpt_folder(room / 'gpt')
+  rng = np.random.default_rng(2)
+  prompts = [
+    Prompt(name, {'prompt': {'encoder': rows.astype(np.float32)}}, {}, name)
+    for name, rows in (
+      ('a', rng.normal(size=(5, 24))),
+      ('b', rng.normal(size=(2, 24))),
+    )
+  ]
+  c = config(room, model=str(room / 'gpt'))
+  return c, prompts, serve.Server(c, prompts)
+
+
+def test_a_decoder_only_model_scores_what_goes_on_from_the_input(gpt):
+  """Text as its ids: no EOS between, and the space is the answer's."""
+  config_, prompts, server = gpt
+  encode = server.parts.tokenizer.encode
+  rows = [
+    {'inputs': 'a cat sat: ', 'targets': 'not here', 'prompt': 'b'},
+    {'inputs': 'a dog', 'targets': 'on', 'prompt': ''},
+  ]
+  ids = [
+    {
+      'input_ids': encode(before),
+      'target_ids': [*encode(behind), 5],
+      'prompt': row['prompt'],
+    }
+    for row, before, behind in zip(
+      rows, ('a cat sat:', 'a dog'), (' not here', ' on')
+    )
+  ]
+  found, want = server.score(rows), server.score(ids)
+  assert [f['num_tokens'] for f in found] == [3, 2]
+  for one, other in zip(found, want):
+    assert one == pytest.approx(other, abs=1e-5)
+  alone = serve.Server(config_, prompts[1:])
+  bare = {k: v for k, v in rows[0].items() if k != 'prompt'}
+  assert alone.score([bare])[0]['log_prob'] == pytest.approx(
+    found[0]['log_prob'], abs=1e-5
+  )
+
+
+def test_a_text_too_long_for_the_model_is_refused_with_both_numbers(gpt):
+  _, _, server = gpt
+  rows = [{'inputs': 'a' + ' cat' * 199, 'prompt': 'a'}]
+  with pytest.raises(UserError, match='need 209 positions.*the model has 200'):
+    server.predict(rows)

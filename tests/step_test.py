@@ -12,7 +12,7 @@ import tiny
 from ptjax import config as config_lib
 from ptjax import optim, step, tree
 from ptjax.methods import base
-from ptjax.tuned import TunedModel, check_ports
+from ptjax.tuned import base as tuned_base
 
 
 @pytest.fixture(scope='module')
@@ -20,7 +20,7 @@ def parts():
   model, params = tiny.t5()
   c = config_lib.default()
   c.method.length, c.method.init = 6, 'uniform'
-  tuned_model = TunedModel(model, base.make(c.method))
+  tuned_model = tuned_base.make(model, base.make(c.method))
   tuned, frozen = tuned_model.init(jax.random.key(1), params)
   return tuned_model, tuned, frozen, make_tx(c.optimizer)
 
@@ -184,6 +184,7 @@ def test_members_are_the_same_in_turn_and_side_by_side(parts, monkeypatch):
   tuned = state.tuned
   rows = tiny.batch(9)
   rows['choices'] = np.stack([rows['targets'], rows['targets'][::-1]], 1)
+  rows['choice_lengths'] = (rows['choices'] != 0).sum(-1)
   found = {}
   for size in (1, 2, 4):
     monkeypatch.setattr(step, 'at_once', lambda members, size=size: size)
@@ -305,9 +306,9 @@ class Misspelled:
 
 def test_a_port_that_no_module_reads_raises(parts):
   tuned_model, tuned, frozen, _ = parts
-  check_ports(tuned_model, tuned, frozen, tiny.batch())
+  tuned_base.check_ports(tuned_model, tuned, frozen, tiny.batch())
   broken = dataclasses.replace(
     tuned_model, method=Misspelled(tuned_model.method)
   )
   with pytest.raises(RuntimeError, match='reads no port for prompt/encoder'):
-    check_ports(broken, tuned, frozen, tiny.batch())
+    tuned_base.check_ports(broken, tuned, frozen, tiny.batch())

@@ -3,12 +3,14 @@
 import json
 import pathlib
 import random
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tokenizers
 from flax.core import meta
+from goldens import causal_models
 
 from ptjax.models.t5 import T5, T5Config
 from ptjax.weights import save
@@ -85,6 +87,27 @@ def model_folder(folder: pathlib.Path) -> pathlib.Path:
   (folder / 'tokenizer_config.json').write_text(json.dumps(settings))
   _, params = t5()
   save.save(folder, params, CONFIG)
+  return folder
+
+
+def gpt_folder(folder: pathlib.Path) -> pathlib.Path:
+  """A random GPT-NeoX in Hugging Face's layout, with pieces of bytes."""
+  shutil.copytree(causal_models.FOLDER / 'pythia', folder, dirs_exist_ok=True)
+  end = '<|endoftext|>'
+  pieces = ['<unk>', 'a', 'premise', 'hypothesis', ':', end, '_', '.']
+  pieces += ['not', 'entailment']
+  words = [*WORDS, *pieces[2:4], *pieces[8:], 'contradiction', 'neutral']
+  pieces += [f'Ġ{word}' for word in words]
+  vocab = {piece: i for i, piece in enumerate(pieces)}
+  assert vocab[end] == 5  # as the model's config.json says
+  backend = tokenizers.Tokenizer(
+    tokenizers.models.WordLevel(vocab, unk_token='<unk>')
+  )
+  backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(
+    add_prefix_space=False
+  )
+  backend.decoder = tokenizers.decoders.ByteLevel()
+  backend.save(str(folder / 'tokenizer.json'))
   return folder
 
 

@@ -19,7 +19,7 @@ Batch = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-  """One example as ids, each array with its EOS.
+  """One example as ids, each array with its EOS; see `input_ids`.
 
   Rows that come as ids are built by hand, `Encoded(ids, target_ids)`: nothing
   is appended or cut.
@@ -40,11 +40,13 @@ def encode(
   *,
   input_length: int,
   target_length: int = 0,
+  causal: bool = False,
 ) -> tuple[list[Encoded], int]:
   """Ids of all examples, and how many inputs were too long.
 
   Args:
-    input_length: longer inputs lose their end; EOS is kept.
+    input_length: the longest input there is; what is over is cut.
+    causal: the model is decoder-only: an answer goes on where its input ends.
     target_length: the longest target or choice there may be, with EOS; 0 = as
       long as needed.
 
@@ -53,8 +55,14 @@ def encode(
       could never be answered. Or what stands there is no text.
   """
   _check_text(e.inputs for e in examples)
-  inputs = tokenizer.encode_batch(e.inputs for e in examples)
-  words = {e.targets for e in examples}.union(*(e.choices for e in examples))
+  texts = [e.inputs for e in examples]
+  inputs = input_ids(texts, tokenizer, causal=causal)
+  joints = [joint(text, tokenizer, causal=causal) for text in texts]
+  words = {
+    between + word
+    for e, between in zip(examples, joints)
+    for word in (e.targets, *e.choices)
+  }
   _check_text(words)
   words = sorted(words)  # a set's order is another one in every process
   ids = dict(zip(words, tokenizer.encode_batch(words)))
@@ -62,16 +70,50 @@ def encode(
   answers = {text: _ids(found + end) for text, found in ids.items()}
   if target_length:
     _check_fit(answers, target_length)
+  kept = len(tokenizer.begin) if causal else 0
   nothing = _ids([])
   out = [
     Encoded(
-      _ids(found[: input_length - 1] + end),
-      answers[example.targets] if example.targets else nothing,
-      tuple(answers[choice] for choice in example.choices),
+      _ids(_cut(found, input_length, causal=causal, kept=kept)),
+      answers[between + example.targets] if example.targets else nothing,
+      tuple(answers[between + choice] for choice in example.choices),
     )
-    for example, found in zip(examples, inputs)
+    for example, found, between in zip(examples, inputs, joints)
   ]
-  return out, sum(len(found) + 1 > input_length for found in inputs)
+  return out, sum(len(found) > input_length for found in inputs)
+
+
+def input_ids(
+  texts: Sequence[str], tokenizer: Tokenizer, *, causal: bool
+) -> list[list[int]]:
+  """What a model reads of each text.
+
+  T5 reads the text and EOS. A decoder-only model, which is to go on from it,
+  no EOS, and no space at its end: that is the first of the answer. An empty
+  text is an EOS to it, which is what stands in front of a new one.
+  """
+  if not causal:
+    end = [tokenizer.eos_id]
+    return [ids + end for ids in tokenizer.encode_batch(texts)]
+  begin = list(tokenizer.begin)
+  found = tokenizer.encode_batch(text.rstrip(' ') for text in texts)
+  return [begin + ids or [tokenizer.eos_id] for ids in found]
+
+
+def joint(text: str, tokenizer: Tokenizer, *, causal: bool) -> str:
+  """What stands between an input and its answer."""
+  text = text.rstrip(' ')
+  return tokenizer.joint if causal and text[-1:].strip() else ''
+
+
+def _cut(ids: list[int], length: int, *, causal: bool, kept: int) -> list[int]:
+  """An input that is too long loses its end before EOS; to a decoder-only model
+  its beginning, but for the first `kept`: its end is what is gone on from."""
+  if len(ids) <= length:
+    return ids
+  if not causal:
+    return ids[: length - 1] + ids[-1:]
+  return ids[:kept] + ids[len(ids) - (length - kept) :]
 
 
 def _ids(found: Iterable[int]) -> np.ndarray:
@@ -175,7 +217,8 @@ def make(
 
   Returns:
     inputs, input_mask [B,L]; targets, target_mask [B,T]; index [B]: `rows`;
-    and, if asked for, choices [B,C,T] with choice_mask [B,C].
+    and, if asked for, choices [B,C,T] with choice_lengths [B,C], which are 0
+    where a row has fewer.
   """
   chosen = [encoded[i] if i >= 0 else _FILLER for i in rows]
   inputs_BxL, input_mask_BxL = _pad(
@@ -199,7 +242,8 @@ def make(
     ]
     padded, mask = _pad(flat, shape[1], pad_id)
     batch['choices'] = padded.reshape(len(rows), choices, shape[1])
-    batch['choice_mask'] = mask.any(-1).reshape(len(rows), choices)
+    lengths = mask.sum(-1, dtype=np.int32)
+    batch['choice_lengths'] = lengths.reshape(len(rows), choices)
   return batch
 
 

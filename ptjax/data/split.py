@@ -26,7 +26,7 @@ class Split:
     buckets: padded input lengths of its batches, the same for all splits of a
       task, so that a function is compiled once for each.
     target_length: padded length of its targets and choices, likewise.
-    cut: inputs that were too long, and so lost their end.
+    cut: inputs that were too long; see `batch.encode`.
   """
 
   name: str
@@ -122,7 +122,7 @@ def short(task: Task) -> str:
 def _check_labels(task: Task, tokenizer: Tokenizer) -> None:
   """A label that does not come back from its ids could never be answered."""
   for word in task.labels:
-    back = tokenizer.decode(tokenizer.encode(word))
+    back = tokenizer.decode(tokenizer.encode(tokenizer.joint + word))
     if back != word:
       raise UserError(
         f"{task.name}: the label {word!r} is not in this tokenizer's pieces: "
@@ -131,9 +131,17 @@ def _check_labels(task: Task, tokenizer: Tokenizer) -> None:
 
 
 def load(
-  config: Any, task: Task, names: Sequence[str], tokenizer: Tokenizer
+  config: Any,
+  task: Task,
+  names: Sequence[str],
+  tokenizer: Tokenizer,
+  *,
+  causal: bool = False,
 ) -> dict[str, Split]:
   """The named splits of a task, in the shapes of `config`.
+
+  Args:
+    causal: the model is decoder-only; see `batch.encode`.
 
   Raises:
     UserError: a split is missing or empty, or a label does not fit or cannot
@@ -152,6 +160,7 @@ def load(
       tokenizer,
       input_length=config.input_length,
       target_length=config.target_length,
+      causal=causal,
     )
     found[name] = examples, encoded, cut
   all_ = [row for _, encoded, _ in found.values() for row in encoded]

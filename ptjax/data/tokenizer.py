@@ -29,6 +29,8 @@ class Backend(Protocol):
   """What reads one kind of file."""
 
   size: int
+  begin: tuple[int, ...]
+  bytes: bool  # whether its pieces are of bytes, and a space is one of them
 
   def encode(self, texts: list[str]) -> list[list[int]]: ...
 
@@ -52,12 +54,17 @@ class Tokenizer:
       a mask tells them apart.
     vocab_size: its ids are below. The model's embedding may have more rows:
       T5's has 32128 for 32100 pieces.
+    begin: ids that stand in front of every text, such as Llama's BOS.
+    joint: what stands between a text and what goes on from it. A space where
+      a word behind a space is another piece; else the tokenizer adds its own.
   """
 
   backend: Backend = dataclasses.field(repr=False)
   eos_id: int
   pad_id: int
   vocab_size: int
+  begin: tuple[int, ...] = ()
+  joint: str = ''
 
   @property
   def note(self) -> str:
@@ -162,7 +169,14 @@ def load(name: str | os.PathLike) -> Tokenizer:
       f'{folder / files[0]} cannot be read as a tokenizer: {reason}; name '
       'another by config.tokenizer'
     ) from None
-  return Tokenizer(backend, eos_id, pad_id, backend.size)
+  return Tokenizer(
+    backend,
+    eos_id,
+    pad_id,
+    backend.size,
+    begin=backend.begin,
+    joint=' ' if backend.bytes else '',
+  )
 
 
 def _from_hub(name: str) -> pathlib.Path:
@@ -201,7 +215,18 @@ class _Ready:
     self._text = (folder / _READY).read_text(encoding='utf-8')
     self._own = tokenizers.Tokenizer.from_str(self._text)
     self.size = 1 + max(self._own.get_vocab(with_added_tokens=True).values())
-    self._bytes = isinstance(self._own.decoder, tokenizers.decoders.ByteLevel)
+    self.bytes = isinstance(self._own.decoder, tokenizers.decoders.ByteLevel)
+    self.begin = self._begin()
+
+  def _begin(self) -> tuple[int, ...]:
+    """What the file says to put in front of a text."""
+    whole, bare = (
+      self._own.encode('a', add_special_tokens=special).ids
+      for special in (True, False)
+    )
+    starts = range(len(whole) - len(bare) + 1)
+    at = next((i for i in starts if whole[i : i + len(bare)] == bare), 0)
+    return tuple(whole[:at])
 
   def encode(self, texts: list[str]) -> list[list[int]]:
     found = self._reader.encode_batch_fast(texts, add_special_tokens=False)
@@ -215,7 +240,7 @@ class _Ready:
 
   def piece(self, number: int) -> str | None:
     written = self._own.id_to_token(number)
-    if written is None or not self._bytes:
+    if written is None or not self.bytes:
       return written
     # Its bytes are written as other letters: 'Ġ' for a space.
     read = self._own.decode([number], skip_special_tokens=False)
@@ -258,6 +283,8 @@ def _renamed(text: str, pieces: Iterable[str]) -> str:
 
 class _Pieces:
   """A SentencePiece model, with T5's sentinels put on top."""
+
+  begin, bytes = (), False
 
   def __init__(self, folder: pathlib.Path):
     import sentencepiece

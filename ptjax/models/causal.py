@@ -66,6 +66,15 @@ def leave_out(prefix: Prefix, prompted_B: jax.Array) -> Prefix:
   return prefix | {'mask': prefix['mask'] & prompted_B[:, None]}
 
 
+def of_rows(prefix: Prefix, member_B: jax.Array) -> Prefix:
+  """The prefix of each row, of those along M that member_B names."""
+  axes = {'key': 2, 'value': 2, 'mask': 0, 'last': 0}
+  return {
+    name: jnp.take(leaf, member_B, axis=axes[name])
+    for name, leaf in prefix.items()
+  }
+
+
 class Causal(nn.Module):
   """The whole model; every method is for `model.apply(..., method=)`.
 
@@ -175,8 +184,8 @@ class Causal(nn.Module):
     x_MxPxD, (key, value) = self.layers.with_block(
       x_MxPxD, *rest, deterministic
     )
-    last_MxD = _at_last(self.norm(x_MxPxD), mask_MxP)
-    last_MxD = _or_before(last_MxD, mask_MxP, _several(prefix))
+    last_MxD = at_last(self.norm(x_MxPxD), mask_MxP)
+    last_MxD = or_before(last_MxD, mask_MxP, _several(prefix))
     return {'key': key, 'value': value, 'mask': mask_MxP, 'last': last_MxD}
 
   def prefill(
@@ -267,17 +276,18 @@ def _count(mask_BxL: jax.Array, before: Sequence[Prefix]) -> jax.Array:
   return sum(counts[1:], counts[0])
 
 
-def _at_last(x_BxLxD: jax.Array, mask_BxL: jax.Array) -> jax.Array:
+def at_last(x_BxLxD: jax.Array, mask_BxL: jax.Array) -> jax.Array:
   """[B, D] of each row's last real token."""
   length = mask_BxL.shape[1]
   last_B = length - 1 - jnp.argmax(mask_BxL[:, ::-1], axis=1)
   return jnp.take_along_axis(x_BxLxD, last_B[:, None, None], axis=1)[:, 0]
 
 
-def _or_before(
+def or_before(
   last_BxD: jax.Array, mask_BxL: jax.Array, before: Sequence[Prefix]
 ) -> jax.Array:
-  """A row without a token of its own ends where its prefix does."""
+  """What stands before a row's next token: a row without a token of its own
+  ends where its prefix does."""
   if not before:
     return last_BxD
   some_Bx1 = mask_BxL.any(axis=1, keepdims=True)

@@ -18,6 +18,7 @@ class Words:
   """A tokenizer: one id a word, its length + 10."""
 
   eos_id, pad_id = 1, 0
+  begin, joint = (), ''
 
   def encode_batch(self, texts):
     return [[len(word) + 10 for word in text.split()] for text in texts]
@@ -58,6 +59,51 @@ def test_an_unknown_answer_has_no_eos():
     [example('a', '', CHOICES)], Words(), input_length=9, target_length=4
   )
   assert row.targets.size == 0 and len(row.choices) == 3
+
+
+class Bytes(Words):
+  """As a GPT's: a space is part of a word's id, and 7 begins a text."""
+
+  begin, joint = (7,), ' '
+
+  def encode_batch(self, texts):
+    return [
+      [10 * ' '.count(text[:1] or '.') + len(text.strip())] if text else []
+      for text in texts
+    ]
+
+
+def test_a_causal_answer_goes_on_where_its_input_ends():
+  """No EOS behind the input; the space is the answer's, unless a line ends."""
+  examples = [
+    example('Label : ', 'yes', ('yes', 'no')),
+    example('Label :', 'yes', ('yes', 'no')),
+    example('Label\n', 'yes', ('yes', 'no')),
+  ]
+  rows, _ = batch.encode(examples, Bytes(), input_length=9, causal=True)
+  assert [r.inputs.tolist() for r in rows] == [[7, 7], [7, 7], [7, 5]]
+  assert [r.targets.tolist() for r in rows] == [[13, 1], [13, 1], [3, 1]]
+  assert [[c.tolist() for c in r.choices] for r in rows] == [
+    [[13, 1], [12, 1]],
+    [[13, 1], [12, 1]],
+    [[3, 1], [2, 1]],
+  ]
+
+
+def test_a_causal_input_is_cut_in_front_and_keeps_what_begins_it():
+  """Its end is what is gone on from."""
+  bare = Words()
+  rows, cut = batch.encode(
+    [example('a bb ccc dddd'), example('')], bare, input_length=3, causal=True
+  )
+  assert rows[0].inputs.tolist() == [12, 13, 14] and cut == 1
+  assert rows[1].inputs.tolist() == [1]  # nothing at all: as behind a text
+  bare.begin = (7,)
+  rows, cut = batch.encode(
+    [example('a bb ccc dddd'), example('')], bare, input_length=3, causal=True
+  )
+  assert rows[0].inputs.tolist() == [7, 13, 14] and cut == 1
+  assert rows[1].inputs.tolist() == [7]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +197,9 @@ def test_filler_rows_count_nowhere():
   rows = [Encoded(ids(5, 1), ids(7, 1), (ids(7, 1),))]
   made = batch.make(rows, [0, -1], shape=(4, 3), choices=2)
   assert made['index'].tolist() == [0, -1]
-  assert not made['target_mask'][1].any() and not made['choice_mask'][1].any()
+  assert (
+    not made['target_mask'][1].any() and not made['choice_lengths'][1].any()
+  )
   assert made['input_mask'].any(-1).all()
 
 
@@ -167,7 +215,4 @@ def test_choices_of_unequal_numbers():
     [8, 9, 1, 0],
     [0, 0, 0, 0],
   ]
-  assert made['choice_mask'].tolist() == [
-    [True, True, False],
-    [True, False, False],
-  ]
+  assert made['choice_lengths'].tolist() == [[2, 3, 0], [2, 0, 0]]

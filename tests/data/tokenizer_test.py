@@ -262,6 +262,32 @@ def test_a_gpt_pads_with_its_end_and_says_so(request, name, eos_id, vocab_size):
   assert eos_id not in found.encode('a<|endoftext|>')
 
 
+def test_an_answer_goes_on_behind_a_space_where_pieces_are_of_bytes(gpt2, t5):
+  assert (gpt2.begin, gpt2.joint) == ((), ' ')
+  assert (t5.begin, t5.joint) == ((), '')
+
+
+def test_what_a_file_puts_in_front_of_every_text_is_known(tmp_path):
+  """As Llama's BOS; T5's end, which such a file puts behind, is none."""
+  tokenizers = pytest.importorskip('tokenizers')
+  vocab = {'<s>': 0, '</s>': 1, 'a': 2, '<pad>': 3, '<unk>': 4}
+  for name, form, want in (
+    ('llama', '<s> $A', (0,)),
+    ('t5', '$A </s>', ()),
+    ('both', '<s> $A </s>', (0,)),
+  ):
+    backend = tokenizers.Tokenizer(
+      tokenizers.models.WordLevel(vocab, unk_token='<unk>')
+    )
+    backend.post_processor = tokenizers.processors.TemplateProcessing(
+      single=form, special_tokens=[('<s>', 0), ('</s>', 1)]
+    )
+    (tmp_path / name).mkdir()
+    backend.save(str(tmp_path / name / 'tokenizer.json'))
+    found = tokenizer.load(tmp_path / name)
+    assert found.begin == want and found.encode('a') == [2]
+
+
 def test_a_padding_token_that_is_said_is_kept(shared, tmp_path):
   source = shared / 'data' / 'tokenizers' / 'gpt_neox' / '20B_tokenizer.json'
   (tmp_path / 'tokenizer.json').symlink_to(source)

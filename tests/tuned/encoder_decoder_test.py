@@ -11,7 +11,7 @@ from ptjax import step, tree
 from ptjax.config import UserError
 from ptjax.methods import base
 from ptjax.predict import sample
-from ptjax.tuned import TunedModel
+from ptjax.tuned import base as tuned_base
 
 
 def settings(**changes):
@@ -23,7 +23,7 @@ def settings(**changes):
 @pytest.fixture(scope='module')
 def parts():
   model, params = tiny.t5()
-  tuned_model = TunedModel(model, base.make(settings()))
+  tuned_model = tuned_base.make(model, base.make(settings()))
   tuned, frozen = tuned_model.init(jax.random.key(1), params)
   return tuned_model, tuned, frozen, params
 
@@ -85,6 +85,7 @@ def test_choices_are_scored_as_each_would_be_alone(parts, logits):
     choices[b, c, end + 1 :] = 0
   choices[3, 2] = 0  # a row that has fewer choices
   batch['choices'] = choices.astype(np.int32)
+  batch['choice_lengths'] = (choices != 0).sum(-1)
   sums, counts = jax.jit(tuned_model.choices)(tuned, frozen, batch)
   for c in range(3):
     found = logits(targets=batch['choices'][:, c])
@@ -119,7 +120,7 @@ def test_model_tuning_leaves_the_loaded_weights_for_the_next_task(parts):
   params = parts[3]
   before = tree.checksum(params)
   method = base.make(settings(name='model_tuning'))
-  tuned, frozen = TunedModel(parts[0].model, method).init(
+  tuned, frozen = tuned_base.make(parts[0].model, method).init(
     jax.random.key(0), params
   )
   assert not jax.tree.leaves(frozen)

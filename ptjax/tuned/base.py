@@ -1,0 +1,192 @@
+"""The one place where a model and a method meet: what both kinds share.
+
+Owns which parameters train and how a method's ports reach a model; a kind of
+model has a file beside this, which says where virtual tokens stand. Everything
+else asks a TunedModel for logits, choices or a decoding cache, and knows
+neither the model's class nor the method's name.
+"""
+
+import abc
+import dataclasses
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ptjax import tree
+from ptjax.methods.base import Method, Start
+from ptjax.models import ports
+
+Tree = Any
+Batch = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class TunedModel(abc.ABC):
+  """A frozen model and the method that tunes it.
+
+  Hashable, so that it is static under jit. `tuned` and `frozen` are the two
+  halves of one tree, {'prompt': the method's own, 'model': the network's}, cut
+  by `tree.split`; gradients are taken with respect to `tuned` alone.
+
+  A batch is what `data.batch.make` gives, and besides
+
+    front   [B] how many of a row's virtual tokens count, the last ones; a row
+            with 0 is the untuned model's, in the same compiled function.
+            Without it all count.
+    member  [B] which of the prompts that `tuned` holds along its first axis is
+            a row's. Without it `tuned` holds one, without that axis.
+  """
+
+  model: nn.Module
+  method: Method
+
+  @property
+  @abc.abstractmethod
+  def causal(self) -> bool:
+    """Whether an answer goes on from its input, with no end between."""
+
+  def check_context(self, *, inputs: int, targets: int) -> None:
+    """Refuses lengths in pieces that the model has no positions for.
+
+    Raises:
+      UserError: with the positions needed and those there are.
+    """
+    del inputs, targets  # T5's relative positions reach any length
+
+  def init(
+    self,
+    rng: jax.Array,
+    params: Tree,
+    *,
+    tune: tuple[str, ...] = (),
+    **start: Any,
+  ) -> tuple[Tree, Tree]:
+    """(tuned, frozen) of a run; `start` as in `methods.base.Start`."""
+    embedding = params['token_embedder']['embedding']
+    own = self.method.create(rng, Start(embedding, **start))
+    joined = {**own, 'model': params}
+    tuned, frozen = tree.split(joined, tune or self.method.tune)
+    # The master copy: at |p| near 50 a bfloat16 prompt loses updates of 0.3.
+    # A copy even where the type is right: a step donates it, and the loaded
+    # weights are the next task's too.
+    return jax.tree.map(lambda x: jnp.array(x, jnp.float32), tuned), frozen
+
+  @abc.abstractmethod
+  def logits(
+    self, tuned: Tree, frozen: Tree, batch: Batch, *, rng=None
+  ) -> jax.Array:
+    """Teacher-forced logits_BxTxV of the targets, float32.
+
+    Dropout only if `rng` is given.
+    """
+
+  @abc.abstractmethod
+  def choices(
+    self, tuned: Tree, frozen: Tree, batch: Batch
+  ) -> tuple[jax.Array, jax.Array]:
+    """(log-probability_BxC in nats with EOS, pieces_BxC) of each choice.
+
+    Every input is read once, whatever the number of its choices.
+    """
+
+  @abc.abstractmethod
+  def prefill(
+    self, tuned: Tree, frozen: Tree, batch: Batch, *, max_length: int
+  ) -> tuple[jax.Array | None, Tree]:
+    """(logits_BxV of the first token, the cache behind it).
+
+    None where the first token needs a step of its own, fed with the model's
+    start token.
+    """
+
+  @abc.abstractmethod
+  def decode_step(
+    self, tuned: Tree, frozen: Tree, ids_B: jax.Array, cache: Tree
+  ) -> tuple[jax.Array, Tree]:
+    """One more token for every row: (logits_BxV, cache)."""
+
+  @property
+  def _config(self) -> Any:
+    return self.model.config
+
+  def _variables(self, tuned: Tree, frozen: Tree) -> dict[str, Tree]:
+    """What the model is applied to: its parameters and the filled ports."""
+    own = tree.join(tuned, frozen)
+    params = own.pop('model')
+    return {'params': params, 'ports': self.method.expand(own)}
+
+  def _without_prompt(
+    self, tuned: Tree, frozen: Tree
+  ) -> tuple[dict[str, Tree], jax.Array | None]:
+    """The model's variables without the rows of virtual tokens; and these."""
+    variables = self._variables(tuned, frozen)
+    scope, name = ports.PROMPT
+    filled = dict(variables['ports'])
+    here = dict(filled.pop(scope, {}))
+    rows = here.pop(name, None)
+    filled |= {scope: here} if here else {}
+    return variables | {'ports': filled}, rows
+
+  def _front(self, batch: Batch) -> jax.Array:
+    """How many virtual tokens count, [B]."""
+    rows = batch['inputs'].shape[0]
+    return batch.get('front', jnp.full(rows, self.method.front, jnp.int32))
+
+  def _virtual_ids(self, dtype: Any) -> jax.Array:
+    """[P]: they go from the embedding's row count upward."""
+    first = self._config.vocab_size
+    return jnp.arange(first, first + self.method.front, dtype=dtype)
+
+
+def last(count_B: jax.Array, length: int) -> jax.Array:
+  """Whether a place is one of the last `count`, [B, length]."""
+  return jnp.arange(length) >= length - count_B[:, None]
+
+
+def each_choice(
+  score: Callable[[tuple[jax.Array, jax.Array]], tuple[jax.Array, jax.Array]],
+  batch: Batch,
+) -> tuple[jax.Array, jax.Array]:
+  """score((ids_BxT, mask_BxT)) of one choice after the other, [B, C] each.
+
+  A choice's mask is by its length: padding may be the id that ends it.
+  """
+  ids_BxCxT = batch['choices']
+  place_T = jnp.arange(ids_BxCxT.shape[2])
+  mask_BxCxT = place_T < batch['choice_lengths'][..., None]
+  each = ids_BxCxT.swapaxes(0, 1), mask_BxCxT.swapaxes(0, 1)
+  sums_CxB, counts_CxB = jax.lax.map(score, each)
+  return sums_CxB.T, counts_CxB.T
+
+
+def make(model: nn.Module, method: Method) -> TunedModel:
+  """The tuned model of a network's kind."""
+  kind = 'encoder_decoder' if hasattr(model, 'encode') else 'causal'
+  module = importlib.import_module(f'ptjax.tuned.{kind}')
+  return module.Tuned(model, method)
+
+
+def check_ports(
+  tuned_model: TunedModel, tuned: Tree, frozen: Tree, batch: Batch
+) -> None:
+  """Raises if the model ignores part of what trains.
+
+  Flax drops a variable that no module asks for without a word, so a misspelled
+  port would train nothing. What does not reach the logits in the abstract
+  program is refused here, before anything is computed.
+  """
+  names, leaves = zip(*tree.flatten(tuned).items()) if tuned else ((), ())
+
+  def run(leaves, frozen, batch):
+    joined = tree.unflatten(dict(zip(names, leaves)))
+    return tuned_model.logits(joined, frozen, batch)
+
+  program = jax.make_jaxpr(run)(list(leaves), frozen, batch).jaxpr
+  used = {id(v) for eqn in program.eqns for v in eqn.invars}
+  unread = [n for n, v in zip(names, program.invars) if id(v) not in used]
+  if unread:
+    raise RuntimeError(f'the model reads no port for {", ".join(unread)}')

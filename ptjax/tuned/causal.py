@@ -1,0 +1,192 @@
+"""Decoder-only models: the prompt is run once, and every row reads it.
+
+Owns how text is laid out for a model that only looks back: virtual tokens,
+inputs, answer, each seen by what is behind it. What stands in front depends on
+nothing behind it, so the keys and values of each distinct prompt are computed
+once a call, whatever the number of rows, in training as in decoding.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from ptjax.models import causal, ports
+from ptjax.predict import rank
+from ptjax.tuned import base
+from ptjax.tuned.base import Batch, Tree
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuned(base.TunedModel):
+  """See `base.TunedModel`.
+
+  Under dropout all rows read the same draw of what is in the prompt's layers.
+
+  Attributes:
+    once: False puts the virtual tokens in front of every row instead, as other
+      implementations do: the same numbers for more work.
+  """
+
+  once: bool = True
+
+  causal = True
+
+  def check_context(self, *, inputs: int, targets: int) -> None:
+    front = self.method.front
+    causal.check_context(
+      self.model.config, prompt=front, inputs=inputs, targets=targets
+    )
+
+  def logits(
+    self, tuned: Tree, frozen: Tree, batch: Batch, *, rng=None
+  ) -> jax.Array:
+    run = _Run(self, tuned, frozen, batch, rng=rng)
+    target_mask_BxT = batch['target_mask'].astype(bool)
+    x_BxTxD = run.states(batch['targets'], target_mask_BxT)
+    return run.apply(x_BxTxD, method='head')
+
+  def choices(
+    self, tuned: Tree, frozen: Tree, batch: Batch
+  ) -> tuple[jax.Array, jax.Array]:
+    run = _Run(self, tuned, frozen, batch)
+    read = run.apply(*run.inputs, prefix=run.prefix, method='key_values')
+    before = (*run.prefix, read)
+
+    def score(choice):
+      ids_BxT, mask_BxT = choice
+      x_BxTxD = read['last'][:, None]
+      if ids_BxT.shape[1] > 1:
+        rest = ids_BxT[:, :-1], mask_BxT[:, :-1]
+        rest_BxSxD = run.apply(*rest, prefix=before, method='hidden')
+        x_BxTxD = jnp.concatenate([x_BxTxD, rest_BxSxD], axis=1)
+      logits_BxTxV = run.apply(x_BxTxD, method='head')
+      return rank.log_probs(logits_BxTxV, ids_BxT, target_mask_BxT=mask_BxT)
+
+    return base.each_choice(score, batch)
+
+  def prefill(
+    self, tuned: Tree, frozen: Tree, batch: Batch, *, max_length: int
+  ) -> tuple[jax.Array, Tree]:
+    run = _Run(self, tuned, frozen, batch)
+    return run.apply(
+      *run.inputs, prefix=run.prefix, max_length=max_length, method='prefill'
+    )
+
+  def decode_step(
+    self, tuned: Tree, frozen: Tree, ids_B: jax.Array, cache: Tree
+  ) -> tuple[jax.Array, Tree]:
+    variables, _ = self._without_prompt(tuned, frozen)
+    return self.model.apply(variables, ids_B, cache, method='decode_step')
+
+  def full_text(self, batch: Batch) -> Batch:
+    """The batch in which the inputs are to be said too.
+
+    Without virtual tokens nothing stands in front of a text's first piece, so
+    that one is not said.
+    """
+    masks = batch['input_mask'], batch['target_mask']
+    mask_BxS = jnp.concatenate(masks, axis=1).astype(bool)
+    ids_BxS = jnp.concatenate([batch['inputs'], batch['targets']], axis=1)
+    # What pads the inputs goes behind the answer.
+    order_BxS = jnp.argsort(~mask_BxS, axis=1, stable=True)
+    ids_BxS = jnp.take_along_axis(ids_BxS, order_BxS, axis=1)
+    mask_BxS = jnp.take_along_axis(mask_BxS, order_BxS, axis=1)
+    said = 0 if self.method.front else 1
+    return batch | {
+      'inputs': ids_BxS[:, :said],
+      'input_mask': mask_BxS[:, :said],
+      'targets': ids_BxS[:, said:],
+      'target_mask': mask_BxS[:, said:],
+    }
+
+
+class _Run:
+  """One call: what the model is applied to, and what all rows read first."""
+
+  def __init__(
+    self,
+    tuned_model: Tuned,
+    tuned: Tree,
+    frozen: Tree,
+    batch: Batch,
+    *,
+    rng: jax.Array | None = None,
+  ):
+    self.model, self.rng = tuned_model.model, rng
+    self.inputs = batch['inputs'], batch['input_mask'].astype(bool)
+    self.prefix: tuple[causal.Prefix, ...] = ()
+    front_B = tuned_model._front(batch)
+    ids_P = tuned_model._virtual_ids(batch['inputs'].dtype)
+    if not len(ids_P):
+      self.variables, _ = tuned_model._without_prompt(tuned, frozen)
+    elif tuned_model.once:
+      tuned, member_B, count = _distinct(tuned, batch)
+      self.variables, rows = tuned_model._without_prompt(tuned, frozen)
+      self.prefix = (self._prompt(rows, ids_P, front_B, member_B, count),)
+    else:
+      if 'member' in batch:
+        tuned = jax.tree.map(lambda x: x[batch['member']], tuned)
+      self.variables = tuned_model._variables(tuned, frozen)
+      front_BxP = base.last(front_B, len(ids_P))
+      placed = jnp.broadcast_to(ids_P, front_BxP.shape), front_BxP
+      self.inputs = tuple(
+        jnp.concatenate(pair, axis=1) for pair in zip(placed, self.inputs)
+      )
+
+  def apply(self, *args, method: str, draw: int = 1, **kwargs):
+    """The model's method; `draw` numbers the dropout of one call."""
+    if self.rng is not None and method in ('hidden', 'key_values'):
+      key = jax.random.fold_in(self.rng, draw)
+      kwargs |= {'deterministic': False, 'rngs': {'dropout': key}}
+    return self.model.apply(self.variables, *args, method=method, **kwargs)
+
+  def states(
+    self, targets_BxT: jax.Array, target_mask_BxT: jax.Array
+  ) -> jax.Array:
+    """What the head reads to say each target, [B, T, D]."""
+    ids_BxL, mask_BxL = self.inputs
+    length = ids_BxL.shape[1]
+    x_BxSxD = self.apply(
+      jnp.concatenate([ids_BxL, targets_BxT[:, :-1]], axis=1),
+      jnp.concatenate([mask_BxL, target_mask_BxT[:, :-1]], axis=1),
+      prefix=self.prefix,
+      method='hidden',
+    )
+    if length:
+      last_BxD = causal.at_last(x_BxSxD[:, :length], mask_BxL)
+      last_BxD = causal.or_before(last_BxD, mask_BxL, self.prefix)
+    else:
+      rows = len(ids_BxL), x_BxSxD.shape[-1]
+      last_BxD = jnp.broadcast_to(self.prefix[-1]['last'], rows)
+    return jnp.concatenate([last_BxD[:, None], x_BxSxD[:, length:]], axis=1)
+
+  def _prompt(self, rows, ids_P, front_B, member_B, count) -> causal.Prefix:
+    """The prompts' keys and values, of M prompts or, if several, of B rows."""
+    front_M = jnp.zeros(count, front_B.dtype).at[member_B].max(front_B)
+    mask_MxP = base.last(front_M, len(ids_P))
+    port = {scope: {name: rows} for scope, name in (ports.PROMPT,)}
+    variables = self.variables | {'ports': self.variables['ports'] | port}
+    whole, self.variables = self.variables, variables
+    ids_MxP = jnp.broadcast_to(ids_P, mask_MxP.shape)
+    prefix = self.apply(ids_MxP, mask_MxP, method='key_values', draw=0)
+    self.variables = whole
+    if count > 1:
+      prefix = causal.of_rows(prefix, member_B)
+    return causal.leave_out(prefix, front_B > 0)
+
+
+def _distinct(tuned: Tree, batch: Batch) -> tuple[Tree, jax.Array, int]:
+  """(what each of the distinct prompts is tuned by, each row's, their number).
+
+  Of many prompts those of the rows, where the rows are fewer.
+  """
+  rows = batch['inputs'].shape[0]
+  if 'member' not in batch:
+    return tuned, jnp.zeros(rows, jnp.int32), 1
+  member_B = batch['member']
+  count = jax.tree.leaves(tuned)[0].shape[0]
+  if count <= rows:
+    return tuned, member_B, count
+  own = jax.tree.map(lambda x: x[member_B], tuned)
+  return own, jnp.arange(rows), rows

@@ -1,0 +1,97 @@
+"""T5 and its like: virtual tokens in front of what the encoder reads.
+
+Owns their place and the decoder's start token. An encoder looks both ways, so
+every input is encoded together with its prompt.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from ptjax.predict import rank
+from ptjax.tuned import base
+from ptjax.tuned.base import Batch, Tree
+
+
+class Tuned(base.TunedModel):
+  """See `base.TunedModel`."""
+
+  causal = False
+
+  def logits(
+    self, tuned: Tree, frozen: Tree, batch: Batch, *, rng=None
+  ) -> jax.Array:
+    inputs, mask = self._place(batch)
+    return self._apply(
+      _of_rows(tuned, batch),
+      frozen,
+      *(inputs, mask, self._shift(batch['targets'])),
+      deterministic=rng is None,
+      rngs=None if rng is None else {'dropout': rng},
+    )
+
+  def choices(
+    self, tuned: Tree, frozen: Tree, batch: Batch
+  ) -> tuple[jax.Array, jax.Array]:
+    tuned = _of_rows(tuned, batch)
+    inputs, mask = self._place(batch)
+    encoded = self._apply(tuned, frozen, inputs, mask, method='encode')
+
+    def score(choice):
+      targets_BxT, mask_BxT = choice
+      logits = self._apply(
+        tuned,
+        frozen,
+        *(self._shift(targets_BxT), encoded, mask),
+        method='decode',
+      )
+      return rank.log_probs(logits, targets_BxT, target_mask_BxT=mask_BxT)
+
+    return base.each_choice(score, batch)
+
+  def prefill(
+    self, tuned: Tree, frozen: Tree, batch: Batch, *, max_length: int
+  ) -> tuple[None, Tree]:
+    tuned = _of_rows(tuned, batch)
+    inputs, mask = self._place(batch)
+    encoded = self._apply(tuned, frozen, inputs, mask, method='encode')
+    return None, self._apply(
+      tuned,
+      frozen,
+      *(encoded, mask),
+      max_length=max_length,
+      method='init_cache',
+    )
+
+  def decode_step(
+    self, tuned: Tree, frozen: Tree, ids_B: jax.Array, cache: Tree
+  ) -> tuple[jax.Array, Tree]:
+    # What is decoded is real; the rows' virtual tokens have been encoded.
+    variables, _ = self._without_prompt(tuned, frozen)
+    return self.model.apply(variables, ids_B, cache, method='decode_step')
+
+  def _apply(self, tuned: Tree, frozen: Tree, *args, **kwargs):
+    return self.model.apply(self._variables(tuned, frozen), *args, **kwargs)
+
+  def _place(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """Ids and mask [B, J], virtual tokens in front."""
+    inputs_BxL, mask_BxL = batch['inputs'], batch['input_mask'].astype(bool)
+    front_BxP = base.last(self._front(batch), self.method.front)
+    ids_P = self._virtual_ids(inputs_BxL.dtype)
+    return (
+      jnp.concatenate(
+        [jnp.broadcast_to(ids_P, front_BxP.shape), inputs_BxL], axis=1
+      ),
+      jnp.concatenate([front_BxP, mask_BxL], axis=1),
+    )
+
+  def _shift(self, targets_BxT: jax.Array) -> jax.Array:
+    """Decoder inputs: the start token, then all targets but the last."""
+    start = jnp.full_like(targets_BxT[:, :1], self._config.decoder_start_id)
+    return jnp.concatenate([start, targets_BxT[:, :-1]], axis=1)
+
+
+def _of_rows(tuned: Tree, batch: Batch) -> Tree:
+  """What each row of a mixed batch is tuned by."""
+  if 'member' not in batch:
+    return tuned
+  return jax.tree.map(lambda x: x[batch['member']], tuned)
