@@ -16,6 +16,7 @@ PACKAGE = pathlib.Path(__file__).resolve().parents[1] / 'ptjax'
 # write a file (files).
 MAY = {
   'config': set(),
+  'cross_entropy': set(),
   'files': set(),
   'tree': set(),
   'optim': {'tree'},
@@ -37,7 +38,7 @@ MAY = {
   'export': {'export', 'tree'},
   'miniature': {'miniature', 'data', 'tasks'},
   'tuned': {'tuned', 'models', 'methods', 'predict', 'tree'},
-  'step': {'tuned', 'predict'},
+  'step': {'tuned', 'predict', 'cross_entropy'},
 }
 # What a folder must not know, whoever offers it.
 NEVER = {
