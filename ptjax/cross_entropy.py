@@ -54,19 +54,18 @@ def of_states(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _summed(head, z_loss, frozen, x_SxBxUxD, targets_SxBxU, mask_SxBxU):
-  def add(total, part):
+  def one(part):
     x, targets, mask = part
-    nats = of_logits(head(frozen, x), targets, mask_BxT=mask, z_loss=z_loss)
-    return total + nats, None
+    logits = head(frozen, x)
+    return of_logits(logits, targets, mask_BxT=mask, z_loss=z_loss)
 
-  parts = x_SxBxUxD, targets_SxBxU, mask_SxBxU
-  return jax.lax.scan(add, jnp.float32(0), parts)[0]
+  return jnp.sum(jax.lax.map(one, (x_SxBxUxD, targets_SxBxU, mask_SxBxU)))
 
 
 def _forward(head, z_loss, frozen, x_SxBxUxD, targets_SxBxU, mask_SxBxU):
   """The sum, and its gradient to x."""
 
-  def add(total, part):
+  def one(part):
     x, targets, mask = part
     logits, pull = jax.vjp(functools.partial(head, frozen), x)
     log_z = jax.nn.logsumexp(logits, axis=-1)
@@ -75,10 +74,10 @@ def _forward(head, z_loss, frozen, x_SxBxUxD, targets_SxBxU, mask_SxBxU):
     ids = jnp.arange(logits.shape[-1])
     hit = (ids == targets[..., None]) & mask[..., None]
     slope = rise * jnp.exp(logits - log_z[..., None]) - hit
-    return total + nats, pull(slope)[0]
+    return nats, pull(slope)[0]
 
-  parts = x_SxBxUxD, targets_SxBxU, mask_SxBxU
-  return jax.lax.scan(add, jnp.float32(0), parts)
+  nats_S, slope = jax.lax.map(one, (x_SxBxUxD, targets_SxBxU, mask_SxBxU))
+  return jnp.sum(nats_S), slope
 
 
 def _backward(head, z_loss, slope_SxBxUxD, cotangent):

@@ -7,6 +7,7 @@ much faster ptjax should be. Each side is a file beside this.
 import dataclasses
 import itertools
 import multiprocessing
+import os
 import pathlib
 import resource
 import sys
@@ -229,9 +230,10 @@ def _row(
 
   'ours' and 'theirs' are seconds a call, 'times' their ratio, pair by pair;
   'same' is by how much the two answers differ; 'operations' and 'rate', a
-  second, as `operations` counts them.
+  second, as `operations` counts them; 'load' that of the machine.
   """
   out = {**dataclasses.asdict(case), 'work': work}
+  out['load'] = os.getloadavg()[0] if hasattr(os, 'getloadavg') else None
   out['at_least'] = at_least(jax.default_backend(), case, work)
   out['operations'], out['theirs_operations'] = count(case, work)
   out['rate'] = operations.rate(case.dtype, clock=timing['clock'])
