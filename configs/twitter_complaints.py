@@ -21,7 +21,7 @@ metrics.jsonl. An instruction in words instead of a prompt is
 
 from ptjax import config as config_lib
 
-QUERY = '@market I asked for a new lamp and got a worn one.'
+QUERY = '@market I asked for a red lamp, you sent a blue lamp.'
 
 
 def get_config(arg: str | None = None):
@@ -34,6 +34,7 @@ def get_config(arg: str | None = None):
   if c.model == 'miniature/gpt':
     config_lib.miniature(c)
     c.input_length, c.buckets = 64, ()
+    c.train.steps = 100
   else:
     c.data = 'hub'
     # Ten epochs and more of so few tweets; dev says which step was best.

@@ -80,7 +80,6 @@ class TunedModel(abc.ABC):
     # weights are the next task's too.
     return jax.tree.map(lambda x: jnp.array(x, jnp.float32), tuned), frozen
 
-  @abc.abstractmethod
   def logits(
     self, tuned: Tree, frozen: Tree, batch: Batch, *, rng=None
   ) -> jax.Array:
@@ -88,6 +87,25 @@ class TunedModel(abc.ABC):
 
     Dropout only if `rng` is given.
     """
+    variables, _ = self.head_reads(tuned, frozen)
+    return self.head(variables, self.states(tuned, frozen, batch, rng=rng))
+
+  @abc.abstractmethod
+  def states(
+    self, tuned: Tree, frozen: Tree, batch: Batch, *, rng=None
+  ) -> jax.Array:
+    """What `head` reads to say each target, [B, T, D]."""
+
+  def head_reads(self, tuned: Tree, frozen: Tree) -> tuple[Tree, bool]:
+    """(what `head` is given, whether none of it trains)."""
+    variables, _ = self._without_prompt(tuned, frozen)
+    still = {id(leaf) for leaf in jax.tree.leaves(frozen)}
+    read = jax.tree.leaves(variables)
+    return variables, all(id(leaf) in still for leaf in read)
+
+  @abc.abstractmethod
+  def head(self, variables: Tree, x: jax.Array) -> jax.Array:
+    """Logits [..., V] in float32 of states [..., D]."""
 
   @abc.abstractmethod
   def choices(
