@@ -161,6 +161,8 @@ def _score(
   log: writer.Writer,
 ) -> dict[str, Any]:
   """results.json, with these tasks scored as they are."""
+  if config.samples.query:
+    log.say('samples.query is not read: samples are drawn where prompts train')
   log.say(f'{folder}: loading {config.model}')
   made, *_ = serve.with_prompts(config, [])
   if found:
@@ -168,7 +170,7 @@ def _score(
   data = [(task, _evaluated(made, task)) for task in tasks]
   for task, splits in data:
     name, scored = split.short(task), splits[split.reported(config)]
-    for remark in scored.remarks:
+    for remark in (*scored.remarks, *task.remarks(scored.examples)):
       log.say(f'{name}: {remark}')
     mine = prompts.get(name, [])
     made, tuned, frozen = serve.with_prompts(

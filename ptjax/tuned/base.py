@@ -34,9 +34,9 @@ class TunedModel(abc.ABC):
 
   A batch is what `data.batch.make` gives, and besides
 
-    front   [B] how many of a row's virtual tokens count, the last ones; a row
-            with 0 is the untuned model's, in the same compiled function.
-            Without it all count.
+    front   [B] how many of a row's virtual tokens count, the last ones: all of
+            its prompt's, or 0, which is the untuned model in the same compiled
+            function. Without it all count.
     member  [B] which of the prompts that `tuned` holds along its first axis is
             a row's. Without it `tuned` holds one, without that axis.
   """
