@@ -29,7 +29,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   c.pretrain.weight_decay = 0.01  # times the rate
   c.pretrain.clip = 1.0  # gradient norm
 
-  c.pretrain.keep_every = 0  # steps between models kept; a multiple of 250
+  c.pretrain.keep_every = 0  # steps between models kept on the way; 0 = none
 
   c.pretrain.begin = ''  # a model's folder to go on from; '' = from noise
 

@@ -21,7 +21,7 @@ metrics.jsonl. An instruction in words instead of a prompt is
 
 from ptjax import config as config_lib
 
-QUERY = '@market I asked for a new lamp and got a worn one.'
+QUERY = '@market I asked for a red lamp, you sent a blue lamp.'
 
 
 def get_config(arg: str | None = None):
@@ -34,7 +34,9 @@ def get_config(arg: str | None = None):
   if c.model == 'miniature/gpt':
     config_lib.miniature(c)
     c.input_length, c.buckets = 64, ()
+    c.train.steps = 100
   else:
+    c.data = 'hub'
     # Ten epochs and more of so few tweets; dev says which step was best.
     c.train.steps, c.train.eval_every, c.train.save_every = 500, 25, 100
     c.train.log_every, c.train.batch_size = 5, 8

@@ -137,7 +137,7 @@ def draw(
   for first, line in lines.items():
     mean = [out['score'] for out in line.values()]
     axes.errorbar(
-      list(line),
+      [_plain(value) for value in line],
       [score['average'] for score in mean],
       yerr=[score.get('std') or 0.0 for score in mean],
       marker='o',
@@ -155,8 +155,33 @@ def draw(
 
 def _draw_tasks(axes: Any, line: dict[str, Any]) -> None:
   """Each task's own line, thin; of one task it is the mean's."""
-  values, names = list(line), list(next(iter(line.values()))['tasks'])
-  for name in names if len(names) > 1 else ():
-    each = [line[v]['tasks'][name]['score']['average'] for v in values]
-    axes.plot(values, each, color='0.7', linewidth=1)
-    axes.annotate(name, (len(values) - 1, each[-1]), fontsize=6, color='0.4')
+  outs, names = list(line.values()), list(next(iter(line.values()))['tasks'])
+  if len(names) == 1:
+    return
+  ends = {}
+  for name in names:
+    each = [out['tasks'][name]['score']['average'] for out in outs]
+    axes.plot([_plain(value) for value in line], each, color='0.7', linewidth=1)
+    ends[name] = each[-1]
+  for name, height in _apart(ends, share=0.04).items():
+    axes.annotate(
+      name,
+      (len(outs) - 1, ends[name]),
+      xytext=(1.02, height),
+      textcoords=('axes fraction', 'data'),
+      fontsize=6,
+      color='0.4',
+    )
+
+
+def _apart(ends: dict[str, float], *, share: float) -> dict[str, float]:
+  """Heights of labels near their lines' ends, none closer than a share of all.
+
+  From the lowest upward, each at its end or just above the one before.
+  """
+  least = share * max(1e-6, max(ends.values()) - min(ends.values()))
+  out: dict[str, float] = {}
+  last = -float('inf')
+  for name, end in sorted(ends.items(), key=lambda item: item[1]):
+    out[name] = last = max(end, last + least)
+  return out

@@ -18,10 +18,11 @@ import numpy as np
 
 from ptjax import files, processes, report
 from ptjax.config import UserError
+from ptjax.data import batch as batch_lib
 from ptjax.data.split import Split, short
 from ptjax.parts import Parts
 from ptjax.predict import rank
-from ptjax.tasks.base import Task
+from ptjax.tasks.base import Example, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,10 +150,12 @@ def _choices(
   parts: Parts, split: Split, offered: dict[int, list[str]]
 ) -> Split:
   """The numbered examples, with these texts to choose from."""
-  end, length = parts.tokenizer.eos_id, split.target_length
+  pieces, length = parts.tokenizer, split.target_length
 
-  def ids(text: str) -> np.ndarray:
-    found = [*parts.tokenizer.encode(text), end]
+  def ids(example: Example, text: str) -> np.ndarray:
+    found = batch_lib.answer_ids(
+      text, pieces, behind=example.inputs, causal=parts.causal
+    )
     return np.asarray(found[:length], np.int32)
 
   return dataclasses.replace(
@@ -163,7 +166,10 @@ def _choices(
       for r in split.readings
     ],
     encoded=[
-      dataclasses.replace(split.encoded[i], choices=tuple(map(ids, texts)))
+      dataclasses.replace(
+        split.encoded[i],
+        choices=tuple(ids(split.examples[i], text) for text in texts),
+      )
       for i, texts in offered.items()
     ],
   )

@@ -94,6 +94,7 @@ class TaskRun:
         target=self.train.target_length,
         itemsize=np.dtype(model.dtype).itemsize,
         remat=model.remat,
+        full_text=train.loss == 'text',
       ),
       weights=mesh.bytes_on_one(self.parts.loaded.params),
       limit_gib=self.config.population.memory,

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from ptjax import cross_entropy
 from ptjax.config import UserError
 from ptjax.models.causal_layers import CausalConfig
 
@@ -24,6 +25,7 @@ def member_bytes(
   target: int,
   itemsize: int,
   remat: bool,
+  full_text: bool = False,
 ) -> int:
   """Bytes that the backward pass of one member keeps.
 
@@ -35,6 +37,7 @@ def member_bytes(
     target: pieces of a target.
     itemsize: of the compute dtype; scores and logits are float32.
     remat: whether a layer keeps its input only.
+    full_text: whether inputs are said too, so that they have logits.
   """
   shapes = {'batch': batch, 'prompt': prompt, 'length': length}
   sizes = _causal if isinstance(config, CausalConfig) else _encoder_decoder
@@ -43,7 +46,10 @@ def member_bytes(
   for count, whole, positions in layers:
     entry = batch * positions * config.d_model * itemsize
     kept += count * entry + whole if remat else count * (entry + whole)
-  logits = 2 * batch * target * config.vocab_size * 4
+  # A frozen head's logits are held a few rows at a time: the rows, their
+  # probabilities, and what of these goes back.
+  said = batch * (target + length if full_text else target)
+  logits = 3 * min(said, cross_entropy.ROWS) * config.vocab_size * 4
   return kept + logits
 
 
@@ -57,9 +63,9 @@ def _causal(
   inner = config.num_heads * config.head_size
   own = length + target
   scores = batch * config.num_heads * own * (own + prompt)
-  # A gated mlp keeps three of its width, the others two.
-  row = 4 * config.d_model + 4 * inner + 3 * config.d_ff
-  whole = batch * own * row * itemsize + scores * (8 + itemsize)
+  # A loop over layers keeps their products; a gated mlp has two of its width.
+  row = 3 * config.d_model + 4 * inner + 2 * config.d_ff
+  whole = batch * own * row * itemsize + scores * 4
   # The prompt is run once, whatever the number of rows.
   return [(config.num_layers, whole + prompt * row * itemsize, own)]
 

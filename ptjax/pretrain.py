@@ -64,13 +64,14 @@ def run(config: ConfigDict, workdir: str | pathlib.Path) -> None:
       batch = next(stream)
       params, opt_state, loss = step(params, opt_state, batch, rate)
       done += 1
+      # By the steps of all phases, which end where their gates open.
+      if (every := config.pretrain.keep_every) and done % every == 0:
+        _keep(folder, objective.FAMILY, params, model.config, step=done)
       if steps % config.pretrain.eval_every and steps < settings.most:
         continue
       scores = _scores(answer, params, held_out)
       _tell(phase, done, time.time() - begun, float(loss), scores)
       save.save(folder, params, model.config)
-      if (every := config.pretrain.keep_every) and done % every == 0:
-        _keep(folder, objective.FAMILY, params, model.config, step=done)
       gates = [scores.get(kind, 0.0) >= g for kind, g in settings.gates.items()]
       if steps >= settings.most or (steps >= settings.least and all(gates)):
         break

@@ -12,6 +12,7 @@ from typing import Any
 
 from ptjax import parts, processes, serve, workdir
 from ptjax.config import UserError
+from ptjax.data import batch
 from ptjax.export import names
 from ptjax.parts import Parts
 
@@ -35,10 +36,28 @@ def check(config: Any) -> None:
   parts.sampler(_drawn(config))
 
 
+def check_fit(made: Parts) -> None:
+  """Refuses an input that the model cannot read or has no room to answer.
+
+  Raises:
+    UserError: before anything is trained.
+  """
+  config = made.config
+  if not config.samples.query:
+    return
+  batch.check_text([config.samples.query])
+  (ids,) = batch.input_ids(
+    [config.samples.query], made.tokenizer, causal=made.causal
+  )
+  made.tuned_model.check_context(inputs=len(ids), targets=config.max_length)
+
+
 def _drawn(config: Any) -> Any:
   """The configuration of a predict that draws so."""
   config = config.copy_and_resolve_references()
   config.temperature = config.samples.temperature
+  if config.temperature:
+    config.beams = 1  # beams are for scores: they find one answer
   return config
 
 

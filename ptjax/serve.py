@@ -299,8 +299,7 @@ def _encode(
   def said(text: str) -> list[int]:
     # Behind ids nobody knows what stands at their end.
     before = row.get('inputs') if isinstance(row.get('inputs'), str) else '.'
-    between = batch.joint(before, pieces, causal=made.causal)
-    return [*pieces.encode(between + text), pieces.eos_id]
+    return batch.answer_ids(text, pieces, behind=before, causal=made.causal)
 
   inputs = ids('inputs', read)
   if not len(inputs):

@@ -1,8 +1,8 @@
 """One update and one evaluation, as pure functions.
 
-Owns the loss, what a checkpoint holds (TrainState) and when an update must not
-happen. A population is one more axis, E, in front of everything that trains;
-the frozen weights have none. Knows no text, file or clock.
+Owns what a checkpoint holds (TrainState) and when an update must not happen. A
+population is one more axis, E, in front of everything that trains; the frozen
+weights have none. Knows no text, file or clock.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ptjax import cross_entropy
 from ptjax.predict import beam, rank, sample
 from ptjax.tuned.base import Batch, Tree, TunedModel
 
@@ -80,25 +81,6 @@ def init_state(
   )
 
 
-def loss_sum(
-  logits_BxTxV: jax.Array,
-  targets_BxT: jax.Array,
-  *,
-  mask_BxT: jax.Array,
-  z_loss: float = 0.0,
-) -> jax.Array:
-  """Cross-entropy in nats, summed over the target tokens, EOS included.
-
-  z_loss weighs log(Z)^2 (T5X: 1e-4), which keeps logits near zero.
-  """
-  log_z_BxT = jax.nn.logsumexp(logits_BxTxV, axis=-1)
-  hit_BxT = jnp.take_along_axis(logits_BxTxV, targets_BxT[..., None], axis=-1)[
-    ..., 0
-  ]
-  nats_BxT = log_z_BxT - hit_BxT + z_loss * jnp.square(log_z_BxT)
-  return jnp.sum(jnp.where(mask_BxT, nats_BxT, 0.0))
-
-
 def make_train_step(
   tuned_model: TunedModel,
   make_tx: Callable[[jax.Array], optax.GradientTransformation],
@@ -134,13 +116,15 @@ def _update(tuned_model: TunedModel, options: StepOptions) -> Callable:
   """(state, frozen, batch, *, tx) -> (state, metrics) of one member."""
 
   def summed(tuned, frozen, batch, rng):
-    logits = tuned_model.logits(tuned, frozen, batch, rng=rng)
-    return loss_sum(
-      logits,
-      batch['targets'],
-      mask_BxT=batch['target_mask'],
-      z_loss=options.z_loss,
-    )
+    variables, still = tuned_model.head_reads(tuned, frozen)
+    x_BxTxD = tuned_model.states(tuned, frozen, batch, rng=rng)
+    said = {'mask_BxT': batch['target_mask'], 'z_loss': options.z_loss}
+    if still:
+      return cross_entropy.of_states(
+        tuned_model.head, variables, x_BxTxD, batch['targets'], **said
+      )
+    logits_BxTxV = tuned_model.head(variables, x_BxTxD)
+    return cross_entropy.of_logits(logits_BxTxV, batch['targets'], **said)
 
   grad = jax.value_and_grad(summed)
 

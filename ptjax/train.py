@@ -111,6 +111,7 @@ def _train(
 ) -> None:
   log.say(f'{folder}: loading {config.model}')
   made = parts.build(config)
+  samples.check_fit(made)
   workdir.hold_model(folder, made.loaded.fingerprint)
   # All data first: a misnamed column of the last task shows at once.
   runs = [loop.TaskRun(made, task, folder, log) for task in tasks]
@@ -171,6 +172,8 @@ def _score(
   log: writer.Writer,
 ) -> dict[str, Any]:
   """results.json, with these tasks scored as they are."""
+  if config.samples.query:
+    log.say('samples.query is not read: samples are drawn where prompts train')
   log.say(f'{folder}: loading {config.model}')
   made, *_ = serve.with_prompts(config, [])
   if found:
@@ -178,7 +181,7 @@ def _score(
   data = [(task, _evaluated(made, task)) for task in tasks]
   for task, splits in data:
     name, scored = split.short(task), splits[split.reported(config)]
-    for remark in scored.remarks:
+    for remark in (*scored.remarks, *task.remarks(scored.examples)):
       log.say(f'{name}: {remark}')
     mine = prompts.get(name, [])
     made, tuned, frozen = serve.with_prompts(

@@ -161,3 +161,13 @@ def test_two_keys_of_a_run(tmp_path, call):
     assert json.loads((folder / 'config.json').read_text())['seed'] == 1
     assert left['values']['1'][length]['score'] == results['score']
   assert (tmp_path / 'w/ablation.txt').read_text() in out
+
+
+def test_labels_of_lines_that_end_together_stand_apart():
+  found = ablate._apart(
+    {'a': 99.2, 'b': 94.0, 'c': 99.2, 'd': 99.21}, share=0.1
+  )
+  assert found['b'] == 94.0 and found['a'] == 99.2
+  gap = 0.1 * (99.21 - 94.0)
+  assert found['c'] == pytest.approx(99.2 + gap)
+  assert found['d'] == pytest.approx(99.2 + 2 * gap)

@@ -16,6 +16,7 @@ PACKAGE = pathlib.Path(__file__).resolve().parents[1] / 'ptjax'
 # write a file (files).
 MAY = {
   'config': set(),
+  'cross_entropy': set(),
   'files': set(),
   'tree': set(),
   'optim': {'tree'},
@@ -25,7 +26,7 @@ MAY = {
   'processes': set(),
   'stop': {'processes'},
   'vitals': {'step'},
-  'memory': {'models'},
+  'memory': {'models', 'cross_entropy'},
   'population': set(),
   'interpret': {'interpret', 'data', 'files', 'workdir', 'writer'},
   'writer': {'progress'},
@@ -40,7 +41,7 @@ MAY = {
   'miniature': {'miniature', 'data', 'tasks'},
   'objectives': {'miniature', 'models'},
   'tuned': {'tuned', 'models', 'methods', 'predict', 'tree'},
-  'step': {'tuned', 'predict'},
+  'step': {'tuned', 'predict', 'cross_entropy'},
 }
 # What a folder must not know, whoever offers it.
 NEVER = {

@@ -54,6 +54,8 @@ def test_twitter_complaints_of_sizes_meets_both_lengths():
   assert list(ablate.settings(one)) == [('8',), ('100',)]
   assert one.model == 'a/70m'
   assert one.samples.query == 'Tweet text : hi Label :'
+  # Of a real model nothing made up is reported unasked.
+  assert read('twitter_complaints', 'model=a/70m').data == 'hub'
 
 
 @pytest.mark.parametrize(

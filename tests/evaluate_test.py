@@ -231,6 +231,23 @@ def test_the_majority_wins_and_log_probability_breaks_ties(made, many):
     assert said[row] == (a, b)[int(total.argmax())]
 
 
+def test_a_tie_is_between_answers_as_a_decoder_only_model_says_them(tmp_path):
+  """With the space in front, or other pieces would be weighed."""
+  c = config_lib.default()
+  c.model = str(tiny.gpt_folder(tmp_path / 'model'))
+  c.data, c.task = str(tiny.data_folder(tmp_path / 'data', rows=3)), 'cb'
+  built = parts.build(c)
+  (task,) = split.tasks(c)
+  dev = split.load(c, task, ['dev'], built.tokenizer, causal=True)['dev']
+  offered = [*dev.examples[1].choices, '']
+  (row,) = evaluate._choices(built, dev, {1: offered}).encoded
+  want = [ids.tolist() for ids in dev.encoded[1].choices]
+  assert [ids.tolist() for ids in row.choices] == [
+    *want,
+    [built.tokenizer.eos_id],
+  ]
+
+
 def test_predictions_of_several_tell_each(made, many, tmp_path):
   built, tuned, frozen = many
   task, dev = made[1], made[2]

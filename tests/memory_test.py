@@ -11,6 +11,7 @@ from ptjax import config as config_lib
 from ptjax import memory, optim, step
 from ptjax.config import UserError
 from ptjax.methods import base
+from ptjax.models.gpt2 import GPT2, GPT2Config
 from ptjax.models.t5 import T5, T5Config
 from ptjax.tuned import base as tuned_base
 
@@ -23,14 +24,25 @@ SIZES = T5Config(
   num_decoder_layers=3,
   num_heads=5,
 )
+GPT = GPT2Config(
+  vocab_size=9000,
+  d_model=96,
+  d_ff=384,
+  num_layers=6,
+  num_heads=4,
+  head_size=24,
+  max_positions=400,
+)
 
 
-def compiled_bytes(batch, length, prompt, target, *, members, remat) -> int:
+def compiled_bytes(
+  model, batch, length, prompt, target, *, members, full_text=False
+) -> int:
   """Temporary memory of the very step, nothing of it computed."""
-  model = T5(SIZES, remat=remat)
   ids = jnp.zeros((1, 4), jnp.int32)
   init = functools.partial(model.init, jax.random.key(0))
-  params = jax.eval_shape(lambda: nn.unbox(init(ids, ids >= 0, ids))['params'])
+  read = (ids, ids >= 0, *([ids] if isinstance(model, T5) else []))
+  params = jax.eval_shape(lambda: nn.unbox(init(*read))['params'])
   c = config_lib.default()
   c.method.length, c.method.init = prompt, 'uniform'
   make = functools.partial(optimizer, c.optimizer)
@@ -50,7 +62,10 @@ def compiled_bytes(batch, length, prompt, target, *, members, remat) -> int:
     'target_mask': array(target, bool),
   }
   train_step = step.make_train_step(
-    tuned_base.make(model, base.make(c.method)), make, rates=[0.3] * members
+    tuned_base.make(model, base.make(c.method)),
+    make,
+    rates=[0.3] * members,
+    options=step.StepOptions(full_text=full_text),
   )
   lowered = train_step.lower(state, {'model': params}, batch_)
   return lowered.compile().memory_analysis().temp_size_in_bytes
@@ -83,8 +98,30 @@ def test_the_estimate_is_near_what_is_compiled(
     itemsize=4,
     remat=remat,
   )
-  found = compiled_bytes(*shape, members=members, remat=remat)
+  model = T5(SIZES, remat=remat)
+  found = compiled_bytes(model, *shape, members=members)
   assert 0.6 < members * each / found < 1.7
+
+
+@pytest.mark.parametrize('full_text,remat', [(False, True), (True, False)])
+def test_so_it_is_for_a_decoder_only_model(full_text, remat, monkeypatch):
+  """Whose inputs have logits too where they are said."""
+  monkeypatch.setattr(step, 'at_once', lambda members: members)
+  batch, length, prompt, target = shape = (8, 60, 20, 4)
+  each = memory.member_bytes(
+    GPT,
+    batch=batch,
+    prompt=prompt,
+    length=length,
+    target=target,
+    itemsize=4,
+    remat=remat,
+    full_text=full_text,
+  )
+  model = GPT2(GPT, remat=remat)
+  found = compiled_bytes(model, *shape, members=2, full_text=full_text)
+  print(f'\nremat={remat} full_text={full_text}: {2 * each / found:.2f}')
+  assert 0.6 < 2 * each / found < 1.7
 
 
 def test_more_members_than_fit_are_refused_with_the_estimate():

@@ -6,7 +6,7 @@ import pytest
 import tiny
 
 from ptjax import config as config_lib
-from ptjax import train
+from ptjax import parts, samples, train
 from ptjax.config import UserError
 
 QUERY = 'hypothesis : the cat sat premise : the dog ran'
@@ -28,6 +28,34 @@ def test_what_could_not_differ_is_refused_before_a_run(changes, sentence):
     train.check(c)
   c.samples.query = ''
   assert train.check(c)
+
+
+def test_samples_are_drawn_also_where_beams_find_what_is_scored():
+  changes = {'samples.query': QUERY, 'beams': 3}
+  c = config_lib.update(config_lib.default(), changes)
+  assert train.check(c)
+  assert samples._drawn(c).beams == 1
+  c.samples.temperature, c.samples.count = 0.0, 1
+  assert samples._drawn(c).beams == 3 == c.beams
+
+
+def test_an_input_without_room_is_refused_before_a_run(tmp_path):
+  c = config_lib.update(
+    config_lib.default(),
+    {
+      'model': str(tiny.gpt_folder(tmp_path / 'model')),
+      'data': str(tiny.data_folder(tmp_path / 'data', rows=8)),
+      'task': 'cb',
+      'method.length': 5,
+      'samples.query': 'the cat sat',
+      'max_length': 193,
+      'train.steps': 1,
+    },
+  )
+  with pytest.raises(UserError, match='inputs of 3 and .* need 201 positions'):
+    train.run(c, tmp_path / 'w')
+  assert not (tmp_path / 'w/checkpoints').exists()
+  samples.check_fit(parts.build(config_lib.update(c, {'max_length': 192})))
 
 
 def test_the_best_prompt_s_answers_are_those_of_predict(tmp_path, call):

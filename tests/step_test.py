@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 from ptjax import config as config_lib
-from ptjax import optim, step, tree
+from ptjax import cross_entropy, optim, step, tree
 from ptjax.methods import base
 from ptjax.tuned import base as tuned_base
 
@@ -72,7 +72,7 @@ def test_the_loss_is_the_formula(parts):
   for b, t in zip(*np.nonzero(batch['target_mask'])):
     hit = logits[b, t, batch['targets'][b, t]]
     want += log_z[b, t] - hit + 0.1 * log_z[b, t] ** 2
-  got = step.loss_sum(
+  got = cross_entropy.of_logits(
     jnp.asarray(logits, jnp.float32),
     batch['targets'],
     mask_BxT=batch['target_mask'],
@@ -140,9 +140,15 @@ def test_a_non_finite_loss_keeps_the_last_good_state_for_good(parts):
 class Linear:
   """The least that a step can train: logits that are its parameters."""
 
-  def logits(self, tuned, frozen, batch, *, rng=None):
+  def states(self, tuned, frozen, batch, *, rng=None):
     del frozen, rng
     return jnp.zeros((*batch['targets'].shape, 8)) + tuned['w']
+
+  def head_reads(self, tuned, frozen):
+    return {}, False
+
+  def head(self, variables, x):
+    return x
 
 
 def test_an_update_that_is_not_finite_is_not_made():

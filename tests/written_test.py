@@ -195,3 +195,15 @@ def test_the_miniatures_inputs_may_be_long_only_in_front_of_words():
   assert (c.input_length, c.buckets) == (512, ())
   c = config_lib.miniature(config_lib.default())
   assert (c.input_length, c.buckets) == (48, (32, 48))
+
+
+def test_what_a_reader_must_know_is_said_without_training_too(scored):
+  """Labels that begin each other; and that nothing will be sampled."""
+  *_, out, _ = scored(
+    **{
+      'custom.labels': "('0:not', '1:not so')",
+      'samples.query': 'passage: The ball is red.',
+    }
+  )
+  assert "the label 'not' is how 'not so' begins" in out
+  assert 'samples.query is not read' in out

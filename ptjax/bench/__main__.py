@@ -1,5 +1,5 @@
 """`python -m ptjax.bench population [--members=1,2,5 …]`: what it costs, as
-ratios of what is timed side by side in one run.
+ratios of what is timed side by side in one run; `causal` against PEFT.
 
 Owns the command line. Exit codes as in `ptjax.main`.
 """
@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from ptjax.config import UserError
-
-NAMES = ('population',)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -32,10 +30,26 @@ def main(argv: Sequence[str]) -> int:
 def _run(asked: argparse.Namespace) -> None:
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   # After the environment: jax reads it when it is imported.
+  from ptjax import workdir
+  from ptjax.bench import causal_tables, tables
+
+  about = {'benchmark': asked.benchmark, 'machine': tables.machine()}
+  about['repeats'] = asked.repeats
+  folder = pathlib.Path(asked.out).expanduser() if asked.out else None
+  folder = folder or workdir.fresh('bench', root=pathlib.Path('runs'))
+  if asked.benchmark == 'causal':
+    found, said, draw = _causal(asked), causal_tables, causal_tables.draw
+  else:
+    found, said, draw = _population(asked), tables, tables.draw
+  found = {**about, **found}
+  for text in (*said.tell(found), *tables.write(found, folder, draw=draw)):
+    print(text)
+
+
+def _population(asked: argparse.Namespace) -> dict[str, Any]:
   import jax
 
-  from ptjax import workdir
-  from ptjax.bench import population, tables
+  from ptjax.bench import population
 
   plan = population.plan(
     jax.default_backend(),
@@ -47,12 +61,26 @@ def _run(asked: argparse.Namespace) -> None:
     steps=asked.steps,
     repeats=asked.repeats,
   )
-  folder = pathlib.Path(asked.out).expanduser() if asked.out else None
-  folder = folder or workdir.fresh('bench', root=pathlib.Path('runs'))
-  about = {'benchmark': asked.benchmark, 'machine': tables.machine()}
-  found = {**about, 'repeats': plan.repeats, **population.run(plan)}
-  for text in (*tables.tell(found), *tables.write(found, folder)):
-    print(text)
+  return population.run(plan)
+
+
+def _causal(asked: argparse.Namespace) -> dict[str, Any]:
+  import jax
+
+  from ptjax.bench import causal
+
+  plan = causal.plan(
+    jax.default_backend(),
+    models=asked.shapes,
+    dtypes=asked.dtype,
+    batches=asked.batch,
+    inputs=asked.input,
+    prompts=asked.prompt,
+    works=asked.works,
+    repeats=asked.repeats,
+    memory=not asked.no_memory,
+  )
+  return causal.run(plan)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,30 +94,56 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     description='Ratios of what is timed in turn, in one run.',
     allow_abbrev=False,
   )
-  parser.add_argument('benchmark', choices=NAMES)
+  kinds = parser.add_subparsers(dest='benchmark', required=True)
+  population = kinds.add_parser(
+    'population',
+    help='members of a population against one',
+    allow_abbrev=False,
+  )
+  _sizes(population, 'miniature, small, base, large, xl; the last four are T5')
+  population.add_argument(
+    '--members',
+    type=_counts,
+    default=(),
+    help='members of the populations, such as 1,2,5',
+  )
+  population.add_argument(
+    '--steps', type=_count, default=10, help='of a whole job; 0 = none'
+  )
+  causal = kinds.add_parser(
+    'causal', help='decoder-only models against PEFT', allow_abbrev=False
+  )
+  _sizes(causal, 'pythia-70m, pythia-160m, pythia-410m, pythia-1.4b')
   for name, what in (
-    ('members', 'members of the populations, such as 1,2,5'),
+    ('dtype', 'float32, bfloat16'),
+    ('works', 'train-text, train-label, evaluate, generate'),
+  ):
+    causal.add_argument(f'--{name}', type=_words, default=(), help=what)
+  causal.add_argument(
+    '--no-memory', action='store_true', help='leave out the peaks of memory'
+  )
+  asked = parser.parse_args(list(argv))
+  for name in ('members', 'batch', 'input', 'prompt', 'repeats'):
+    _positive(name, getattr(asked, name, 1))
+  return asked
+
+
+def _sizes(parser: argparse.ArgumentParser, shapes: str) -> None:
+  """What every benchmark may be asked for."""
+  for name, what in (
     ('batch', 'rows a member'),
     ('input', 'padded input lengths, in pieces'),
-    ('prompt', 'virtual tokens, one number for each input length'),
+    ('prompt', 'virtual tokens'),
   ):
     parser.add_argument(f'--{name}', type=_counts, default=(), help=what)
   parser.add_argument(
     '--shapes',
     type=_words,
     default=(),
-    help='miniature, small, base, large, xl; the last four are T5 1.1 with '
-    'random weights',
-  )
-  parser.add_argument(
-    '--steps', type=_count, default=10, help='of a whole job; 0 = none'
+    help=f'{shapes}; of random weights',
   )
   parser.add_argument('--repeats', type=_count, default=5, help='pairs')
   parser.add_argument('--out', default='', help='folder of JSON and picture')
-  asked = parser.parse_args(list(argv))
-  for name in ('members', 'batch', 'input', 'prompt', 'repeats'):
-    _positive(name, getattr(asked, name))
-  return asked
 
 
 def _count(text: str) -> int:

@@ -5,7 +5,7 @@ Owns the words. Knows nothing of how anything was measured.
 
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -32,15 +32,20 @@ def machine() -> dict[str, Any]:
   }
 
 
-def tell(found: dict[str, Any]) -> Iterator[str]:
-  """Tables and sentences; each range is minimum, median, maximum."""
+def head(found: dict[str, Any]) -> str:
+  """What it was measured on."""
   about = found['machine']
   load = about['load']
-  yield (
+  return (
     f'{about["device"]} ({about["platform"]}), {about["cores"]} cores'
     + ('' if load is None else f', load {load:.1f} at the start')
     + f', jax {about["jax"]}; {found["repeats"]} pairs'
   )
+
+
+def tell(found: dict[str, Any]) -> Iterator[str]:
+  """Tables and sentences; each range is minimum, median, maximum."""
+  yield head(found)
   yield writer.table([_STEP_HEAD, *map(_step, found['steps'])])
   if found['jobs']:
     yield writer.table([_JOB_HEAD, *map(_job, found['jobs'])])
@@ -115,8 +120,17 @@ def _saturated(rows: list[dict[str, Any]]) -> Iterator[str]:
       yield f'{case}: saturated at {at} members; more bring less than {gain}'
 
 
-def write(found: dict[str, Any], folder: pathlib.Path) -> Iterator[str]:
-  """NAME.json and, with matplotlib, NAME.png; says what was written."""
+def write(
+  found: dict[str, Any],
+  folder: pathlib.Path,
+  *,
+  draw: Callable[[Any, list[dict[str, Any]]], None],
+) -> Iterator[str]:
+  """NAME.json and, with matplotlib, NAME.png; says what was written.
+
+  Args:
+    draw: puts the rows of the benchmark into a figure.
+  """
   path = folder / f'{found["benchmark"]}.json'
   workdir.write_json(path, found)
   yield f'{path}'
@@ -125,16 +139,17 @@ def write(found: dict[str, Any], folder: pathlib.Path) -> Iterator[str]:
   except ImportError:
     yield "no picture, which needs matplotlib: pip install 'ptjax[plots]'"
     return
-  height = max(4.0, 0.25 * len(found['steps']))  # inches
+  rows = found['rows' if 'rows' in found else 'steps']
+  height = max(4.0, 0.25 * len(rows))  # inches
   figure = Figure(figsize=(9, height), dpi=150, layout='constrained')
-  _draw(figure, found['steps'])
+  draw(figure, rows)
   path = path.with_suffix('.png')
   with files.replaced(path) as aside:
     figure.savefig(aside, format='png')
   yield f'{path}'
 
 
-def _draw(figure: Any, rows: list[dict[str, Any]]) -> None:
+def draw(figure: Any, rows: list[dict[str, Any]]) -> None:
   """What a member's share of a step costs; and examples/s over members."""
   rates = by_case(rows)
   rows = [row for row in rows if 'failed' not in row]

@@ -106,6 +106,14 @@ def joint(text: str, tokenizer: Tokenizer, *, causal: bool) -> str:
   return tokenizer.joint if causal and text[-1:].strip() else ''
 
 
+def answer_ids(
+  text: str, tokenizer: Tokenizer, *, behind: str, causal: bool
+) -> list[int]:
+  """What is said to the input `behind`, with EOS; of nothing said, it alone."""
+  between = joint(behind, tokenizer, causal=causal) if text else ''
+  return [*tokenizer.encode(between + text), tokenizer.eos_id]
+
+
 def _cut(ids: list[int], length: int, *, causal: bool, kept: int) -> list[int]:
   """An input that is too long loses its end before EOS; to a decoder-only model
   its beginning, but for the first `kept`: its end is what is gone on from."""

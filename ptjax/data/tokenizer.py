@@ -18,6 +18,7 @@ from ptjax.config import UserError
 # The first that is there is read: tokenizer.json knows of pieces that were
 # added later.
 _READY, _PIECES = 'tokenizer.json', 'spiece.model'
+_OTHERS = ('tokenizer.model', 'vocab.json')  # Llama's, GPT-2's without it
 _SETTINGS = ('tokenizer_config.json', 'special_tokens_map.json')
 # What ends a text where the folder's settings do not say: T5's, then GPT's.
 _ENDS = ('</s>', '<|endoftext|>')
@@ -69,7 +70,7 @@ class Tokenizer:
   @property
   def note(self) -> str:
     """What a user should know of it; most often nothing."""
-    if self.pad_id != self.eos_id:
+    if self.pad_id != self.eos_id or isinstance(self.backend, _Missing):
       return ''
     return (
       f'the tokenizer has no padding token: id {self.eos_id}, its end of text, '
@@ -151,9 +152,16 @@ def load(name: str | os.PathLike) -> Tokenizer:
   kinds = {_READY: _Ready, _PIECES: _Pieces}
   files = [file for file in kinds if (folder / file).is_file()]
   if not files:
+    others = [file for file in _OTHERS if (folder / file).is_file()]
+    made = (
+      f'transformers writes {_READY} from its {others[0]} '
+      '(AutoTokenizer.from_pretrained, save_pretrained); or '
+      if others
+      else ''
+    )
     raise UserError(
-      f'{name} holds no tokenizer ({_READY} or {_PIECES}); name a folder or '
-      'hub name that does by config.tokenizer, such as '
+      f'{name} holds no tokenizer ({_READY} or {_PIECES}); {made}name a folder '
+      'or hub name that does by config.tokenizer, such as '
       '--config.tokenizer=google/t5-v1_1-base'
     )
   try:

@@ -6,6 +6,7 @@ Owns the loop and what is recomputed in the backward pass. Knows no layer.
 from typing import Any
 
 import flax.linen as nn
+import jax
 
 
 def stack(
@@ -21,11 +22,19 @@ def stack(
 
   `inputs` says for each method how its inputs behind the carried one meet the
   layers: along axis 0, or the same for all. Without scan the loop is unrolled.
+  A loop keeps its products for the backward pass, and computes what lies
+  between them again: to write and read that takes longer. With remat it keeps
+  what goes into a layer alone.
   """
-  if remat:
+  if scan or remat:
     # Behind the module: carried x first, and `deterministic` is the last.
     last = len(inputs['__call__']) + 1
-    layer = nn.remat(layer, prevent_cse=not scan, static_argnums=(last,))
+    layer = nn.remat(
+      layer,
+      prevent_cse=not scan,
+      static_argnums=(last,),
+      policy=None if remat else jax.checkpoint_policies.dots_saveable,
+    )
   lifted = {
     method: {
       'variable_axes': {'params': 0, 'ports': 0},

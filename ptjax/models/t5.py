@@ -59,10 +59,28 @@ class T5(nn.Module):
     deterministic: bool = True,
   ) -> jax.Array:
     """Logits [B, T, V] in float32, teacher forced."""
+    return self.logits(
+      self.states(
+        inputs_BxJ,
+        input_mask_BxJ,
+        decoder_ids_BxT,
+        deterministic=deterministic,
+      )
+    )
+
+  def states(
+    self,
+    inputs_BxJ: jax.Array,
+    input_mask_BxJ: jax.Array,
+    decoder_ids_BxT: jax.Array,
+    *,
+    deterministic: bool = True,
+  ) -> jax.Array:
+    """What `logits` reads, [B, T, D]: a few positions at a time, or all."""
     encoded_BxJxD = self.encode(
       inputs_BxJ, input_mask_BxJ, deterministic=deterministic
     )
-    return self.decode(
+    return self._decoded(
       decoder_ids_BxT,
       encoded_BxJxD,
       input_mask_BxJ,
@@ -90,13 +108,14 @@ class T5(nn.Module):
     deterministic: bool = True,
   ) -> jax.Array:
     """Logits [B, T, V] in float32 of ids already shifted to the right."""
-    x_BxTxD = self.decoder(
-      self.token_embedder(decoder_ids_BxT),
-      encoded_BxJxD,
-      layers.mask_bias(input_mask_BxJ),
-      deterministic=deterministic,
+    return self.logits(
+      self._decoded(
+        decoder_ids_BxT,
+        encoded_BxJxD,
+        input_mask_BxJ,
+        deterministic=deterministic,
+      )
     )
-    return self._logits(x_BxTxD)
 
   def init_cache(
     self,
@@ -134,15 +153,26 @@ class T5(nn.Module):
       'self_value': write(cache['self_value'], value, index, axis=3),
       'index': index + 1,
     }
-    return self._logits(x_Bx1xD)[:, 0], cache
+    return self.logits(x_Bx1xD)[:, 0], cache
 
-  def _logits(self, x_BxTxD: jax.Array) -> jax.Array:
+  def logits(self, x_BxTxD: jax.Array) -> jax.Array:
+    """Logits [B, T, V] in float32 of the decoder's output [B, T, D]."""
     if self.config.scale_logits:
       x_BxTxD = x_BxTxD * self.config.d_model**-0.5
     if self.config.tied:
       return self.token_embedder.logits(x_BxTxD)
     head = functools.partial(self.head, out_dtype=jnp.float32)
     return layers.to_vocab(head, x_BxTxD)
+
+  def _decoded(
+    self, decoder_ids_BxT, encoded_BxJxD, input_mask_BxJ, *, deterministic
+  ) -> jax.Array:
+    return self.decoder(
+      self.token_embedder(decoder_ids_BxT),
+      encoded_BxJxD,
+      layers.mask_bias(input_mask_BxJ),
+      deterministic=deterministic,
+    )
 
 
 class Encoder(nn.Module):

@@ -34,9 +34,9 @@ class TunedModel(abc.ABC):
 
   A batch is what `data.batch.make` gives, and besides
 
-    front   [B] how many of a row's virtual tokens count, the last ones; a row
-            with 0 is the untuned model's, in the same compiled function.
-            Without it all count.
+    front   [B] how many of a row's virtual tokens count, the last ones: all of
+            its prompt's, or 0, which is the untuned model in the same compiled
+            function. Without it all count.
     member  [B] which of the prompts that `tuned` holds along its first axis is
             a row's. Without it `tuned` holds one, without that axis.
   """
@@ -80,7 +80,6 @@ class TunedModel(abc.ABC):
     # weights are the next task's too.
     return jax.tree.map(lambda x: jnp.array(x, jnp.float32), tuned), frozen
 
-  @abc.abstractmethod
   def logits(
     self, tuned: Tree, frozen: Tree, batch: Batch, *, rng=None
   ) -> jax.Array:
@@ -88,6 +87,25 @@ class TunedModel(abc.ABC):
 
     Dropout only if `rng` is given.
     """
+    variables, _ = self.head_reads(tuned, frozen)
+    return self.head(variables, self.states(tuned, frozen, batch, rng=rng))
+
+  @abc.abstractmethod
+  def states(
+    self, tuned: Tree, frozen: Tree, batch: Batch, *, rng=None
+  ) -> jax.Array:
+    """What `head` reads to say each target, [B, T, D]."""
+
+  def head_reads(self, tuned: Tree, frozen: Tree) -> tuple[Tree, bool]:
+    """(what `head` is given, whether none of it trains)."""
+    variables, _ = self._without_prompt(tuned, frozen)
+    still = {id(leaf) for leaf in jax.tree.leaves(frozen)}
+    read = jax.tree.leaves(variables)
+    return variables, all(id(leaf) in still for leaf in read)
+
+  @abc.abstractmethod
+  def head(self, variables: Tree, x: jax.Array) -> jax.Array:
+    """Logits [..., V] in float32 of states [..., D]."""
 
   @abc.abstractmethod
   def choices(

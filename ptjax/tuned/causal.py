@@ -40,13 +40,14 @@ class Tuned(base.TunedModel):
       self.model.config, prompt=front, inputs=inputs, targets=targets
     )
 
-  def logits(
+  def states(
     self, tuned: Tree, frozen: Tree, batch: Batch, *, rng=None
   ) -> jax.Array:
     run = _Run(self, tuned, frozen, batch, rng=rng)
-    target_mask_BxT = batch['target_mask'].astype(bool)
-    x_BxTxD = run.states(batch['targets'], target_mask_BxT)
-    return run.apply(x_BxTxD, method='head')
+    return run.states(batch['targets'], batch['target_mask'].astype(bool))
+
+  def head(self, variables: Tree, x: jax.Array) -> jax.Array:
+    return self.model.apply(variables, x, method='head')
 
   def choices(
     self, tuned: Tree, frozen: Tree, batch: Batch

@@ -19,7 +19,7 @@ class Tuned(base.TunedModel):
   causal = False
   cache_axes = t5.CACHE_BATCH_AXES
 
-  def logits(
+  def states(
     self, tuned: Tree, frozen: Tree, batch: Batch, *, rng=None
   ) -> jax.Array:
     inputs, mask = self._place(batch)
@@ -29,7 +29,11 @@ class Tuned(base.TunedModel):
       *(inputs, mask, self._shift(batch['targets'])),
       deterministic=rng is None,
       rngs=None if rng is None else {'dropout': rng},
+      method='states',
     )
+
+  def head(self, variables: Tree, x: jax.Array) -> jax.Array:
+    return self.model.apply(variables, x, method='logits')
 
   def choices(
     self, tuned: Tree, frozen: Tree, batch: Batch

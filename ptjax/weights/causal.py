@@ -100,27 +100,39 @@ def head_size(width: int, heads: int, *, where: str) -> int:
 
 
 def rope(
-  values: dict[str, Any], *, base: str, kinds: Sequence[str], where: str
-) -> dict[str, Any]:
+  said: settings.Said, *, base: str, kinds: Mapping[str, Sequence[str]]
+) -> settings.Said:
   """Takes what is said of rotary positions out of the settings.
 
   transformers 5 says it in `rope_parameters`, before that `base` and
   `rope_scaling` did.
 
+  Args:
+    kinds: each known rope_type, and what belongs to it.
+
   Returns:
-    rope_theta, rope_type (one of `kinds`), and what belongs to that type.
+    rope_theta, rope_type, and what belongs to that type, as far as said.
   """
-  said = {'rope_theta': values.pop(base, 10000.0), 'rope_type': 'default'}
+  found = {'rope_theta': said.values.pop(base, None)}
   for key in ('rope_scaling', 'rope_parameters'):
-    said |= values.pop(key, None) or {}
-  if 'type' in said:  # the older name
-    said['rope_type'] = said.pop('type')
-  if said['rope_type'] not in kinds:
+    inner = said.values.pop(key, None)
+    fits = inner is None or isinstance(inner, dict)
+    said.check(fits, key, inner, 'an object of settings')
+    found |= {k: v for k, v in (inner or {}).items() if v is not None}
+  older = found.pop('type', 'default')
+  kind = found.setdefault('rope_type', older)
+  if not isinstance(kind, str) or kind not in kinds:
     raise UserError(
-      f'{where}: rope_type is {said["rope_type"]!r}; known are '
-      f'{", ".join(kinds)}.'
+      f'{said.where}: rope_type is {kind!r}; known are {", ".join(kinds)}.'
     )
-  return said
+  settings.refuse_unknown(
+    found,
+    ignored={'rope_theta', 'rope_type', *kinds[kind]},
+    defaults={},
+    kind=f'rope_type {kind}',
+    where=said.where,
+  )
+  return settings.Said(found, said.where)
 
 
 def refuse_unknown(

@@ -39,7 +39,7 @@ def config(
   width, heads = sizes['hidden_size'], sizes['num_attention_heads']
   head_size = causal.head_size(width, heads, where=where)
   said = settings.Said(values, where)
-  base, rotary_size = _rotary(values, head_size, where)
+  base, rotary_size = _rotary(said, head_size)
   result = gpt_neox.GPTNeoXConfig(
     vocab_size=sizes['vocab_size'],
     d_model=width,
@@ -63,21 +63,18 @@ def config(
   return result
 
 
-def _rotary(
-  values: dict[str, Any], head_size: int, where: str
-) -> tuple[float, int]:
-  share = values.pop('rotary_pct', 0.25)
-  said = causal.rope(
-    values, base='rotary_emb_base', kinds=('default',), where=where
-  )
-  share = said.get('partial_rotary_factor', share)
+def _rotary(said: settings.Said, head_size: int) -> tuple[float, int]:
+  share = said.positive('rotary_pct', 0.25)
+  kinds = {'default': ('partial_rotary_factor',)}
+  rope = causal.rope(said, base='rotary_emb_base', kinds=kinds)
+  share = rope.positive('partial_rotary_factor', share)
   size = int(head_size * share)
   if size % 2 or not 0 < size <= head_size:
     raise UserError(
-      f'{where}: a share of {share} rotates {size} of {head_size} features of '
-      'a head; expected an even number of them.'
+      f'{said.where}: a share of {share} rotates {size} of {head_size} '
+      'features of a head; expected an even number of them.'
     )
-  return float(said['rope_theta']), size
+  return rope.positive('rope_theta', 10000.0), size
 
 
 def to_json(config: gpt_neox.GPTNeoXConfig, *, dtype: str) -> dict[str, Any]:

@@ -53,9 +53,8 @@ def config(
     raise UserError(
       f'{where}: {heads} heads cannot share {kv_heads} heads of keys evenly.'
     )
-  rope = causal.rope(
-    values, base='rope_theta', kinds=('default', 'llama3'), where=where
-  )
+  kinds = {'default': (), 'llama3': tuple(_SCALING.values())}
+  rope = causal.rope(said, base='rope_theta', kinds=kinds)
   result = llama.LlamaConfig(
     vocab_size=sizes['vocab_size'],
     d_model=width,
@@ -68,7 +67,7 @@ def config(
     norm_epsilon=said.number('rms_norm_eps', 1e-6),
     activation=causal.activation(said, 'hidden_act', 'silu'),
     tied=tied,
-    rotary_base=float(rope['rope_theta']),
+    rotary_base=rope.positive('rope_theta', 10000.0),
     rope_scaling=_scaling(rope, sizes['max_position_embeddings']),
     attention_bias=said.flag('attention_bias', False),
     mlp_bias=said.flag('mlp_bias', False),
@@ -79,12 +78,19 @@ def config(
 
 
 def _scaling(
-  rope: Mapping[str, Any], max_positions: int
+  rope: settings.Said, max_positions: int
 ) -> llama.RopeScaling | None:
-  if rope['rope_type'] == 'default':
+  if rope.values['rope_type'] == 'default':
     return None
-  said = {'original_max_position_embeddings': max_positions} | rope
-  return llama.RopeScaling(**{own: said[key] for own, key in _SCALING.items()})
+  name = _SCALING['original_max_positions']
+  return llama.RopeScaling(
+    **{
+      own: rope.positive(theirs)
+      for own, theirs in _SCALING.items()
+      if theirs != name
+    },
+    original_max_positions=rope.whole(name, max_positions),
+  )
 
 
 def to_json(config: llama.LlamaConfig, *, dtype: str) -> dict[str, Any]:

@@ -91,6 +91,13 @@ class Said:
     self.check(fits, key, value, 'a number from 0 and below 1')
     return float(value)
 
+  def positive(self, key: str, usual: float | None = None) -> float:
+    """One that must be said where nothing is usual."""
+    value = self._take(key, usual)
+    fits = type(value) in (int, float) and 0 < value < float('inf')
+    self.check(fits, key, value, 'a number above 0')
+    return float(value)
+
   def flag(self, key: str, usual: bool | None = None) -> bool | None:
     """None where it is not said and nothing is usual."""
     value = self._take(key, usual)

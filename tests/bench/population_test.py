@@ -256,7 +256,7 @@ def test_the_picture_shows_each_share_and_where_it_grows():
     {**row(20, times=1.0, memory=1.0, rate=1.0), 'failed': 'out of memory'},
   ]
   figure = figures.Figure()
-  tables._draw(figure, rows)
+  tables.draw(figure, rows)
   shares, speeds = figure.axes
   points = [
     line.get_xdata()[0] for line in shares.lines if line.get_marker() == 'o'
@@ -265,5 +265,5 @@ def test_the_picture_shows_each_share_and_where_it_grows():
   (line,) = speeds.lines
   np.testing.assert_array_equal(line.get_xydata(), [[2, 100], [5, 104]])
   figure = figures.Figure()
-  tables._draw(figure, rows[:1])
+  tables.draw(figure, rows[:1])
   assert len(figure.axes) == 1

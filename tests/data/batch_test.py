@@ -23,6 +23,9 @@ class Words:
   def encode_batch(self, texts):
     return [[len(word) + 10 for word in text.split()] for text in texts]
 
+  def encode(self, text):
+    return self.encode_batch([text])[0]
+
 
 def example(inputs: str, targets: str = 'yes', choices=()) -> Example:
   return Example(inputs=inputs, targets=targets, choices=choices)
@@ -88,6 +91,19 @@ def test_a_causal_answer_goes_on_where_its_input_ends():
     [[13, 1], [12, 1]],
     [[3, 1], [2, 1]],
   ]
+
+
+@pytest.mark.parametrize(
+  'behind,text,want',
+  [
+    ('Label :', 'yes', [13, 1]),
+    ('Label\n', 'yes', [3, 1]),
+    ('Label :', '', [1]),  # no space is said before the end
+  ],
+)
+def test_what_is_said_behind_an_input_ends(behind, text, want):
+  found = batch.answer_ids(text, Bytes(), behind=behind, causal=True)
+  assert found == want
 
 
 def test_a_causal_input_is_cut_in_front_and_keeps_what_begins_it():

@@ -367,6 +367,18 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
     tokenizer.load(tmp_path)
 
 
+@pytest.mark.parametrize('file', ['tokenizer.model', 'vocab.json'])
+def test_a_tokenizer_of_another_form_is_told_how_to_become_one(tmp_path, file):
+  (tmp_path / file).write_text('{}')
+  with pytest.raises(UserError, match=f'from its {file} .AutoTok.*or name a'):
+    tokenizer.load(tmp_path)
+
+
+def test_of_a_tokenizer_that_is_missing_nothing_is_noted():
+  ids = {'eos_id': 5, 'pad_id': 5, 'vocab_size': 9}
+  assert not tokenizer.missing(UserError('none'), **ids).note
+
+
 @pytest.mark.parametrize('file', ['tokenizer.json', 'spiece.model'])
 def test_a_broken_file_is_refused(tmp_path, file):
   (tmp_path / file).write_text('{"version": "1.0"')

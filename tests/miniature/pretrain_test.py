@@ -34,6 +34,17 @@ def test_it_runs_and_leaves_a_model(tmp_path):
   assert np.all(table[1:5, 0] > table[17:21, 0] + 2)
 
 
+def test_models_are_kept_by_the_steps_of_all_phases(tmp_path):
+  """Whatever is evaluated when: phases end where their gates open."""
+  words = SHORT.replace('(first)', '(spans,first)').replace('most=2', 'most=3')
+  words += ',pretrain.phases.spans.most=1,pretrain.phases.spans.batch_size=4'
+  pretrain.run(config(f'{words},pretrain.keep_every=2'), tmp_path)
+  there = sorted(path.name for path in tmp_path.iterdir())
+  assert there == ['model', 'model-2', 'model-4']
+  kept = load.load(str(tmp_path / 'model-2')).fingerprint
+  assert kept != load.load(str(tmp_path / 'model')).fingerprint
+
+
 def test_it_leaves_a_gpt_and_goes_on_from_it(tmp_path, capsys):
   pretrain.run(config(f'family=gpt,{SHORT}'), tmp_path / 'a')
   folder = tmp_path / 'a' / 'model'

@@ -10,7 +10,7 @@ import pytest
 from goldens import causal_models
 
 from ptjax import config as config_lib
-from ptjax import step
+from ptjax import cross_entropy, step
 from ptjax.methods import base
 from ptjax.models import layers
 from ptjax.predict import beam, sample
@@ -70,7 +70,7 @@ def left(batch_):
 def loss_of(made, frozen, batch_):
   def loss(tuned):
     logits = made.logits(tuned, frozen, batch_)
-    return step.loss_sum(
+    return cross_entropy.of_logits(
       logits, batch_['targets'], mask_BxT=batch_['target_mask']
     )
 

@@ -7,7 +7,7 @@ import pytest
 import tiny
 
 from ptjax import config as config_lib
-from ptjax import step, tree
+from ptjax import cross_entropy, step, tree
 from ptjax.config import UserError
 from ptjax.methods import base
 from ptjax.predict import beam, sample
@@ -61,7 +61,7 @@ def test_a_gradient_is_taken_of_what_trains_alone(parts):
 
   def loss(tuned, frozen):
     logits = tuned_model.logits(tuned, frozen, batch)
-    return step.loss_sum(
+    return cross_entropy.of_logits(
       logits, batch['targets'], mask_BxT=batch['target_mask']
     )
 

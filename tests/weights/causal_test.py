@@ -164,6 +164,25 @@ def test_the_prefix_of_names_may_be_left_out(tmp_path):
     ('pythia', dict(layer_norm_eps='1e-5'), "is '1e-5', expected a number"),
     ('llama', dict(pretraining_tp=2), 'pretraining_tp=2'),
     ('llama3', dict(rope_scaling={'rope_type': 'yarn'}), "'yarn'; known"),
+    ('pythia', dict(rope_scaling='linear'), "'linear', expected an object"),
+    ('pythia', dict(rotary_emb_base='x'), "theta is 'x', expected a number ab"),
+    ('pythia', dict(rotary_pct='0.25'), "is '0.25', expected a number above 0"),
+    ('llama', dict(rope_parameters={'rope_theta': 0}), 'rope_theta is 0, exp'),
+    (
+      'llama',
+      dict(rope_parameters={'partial_rotary_factor': 0.5}),
+      'partial_rotary_factor=0.5, which this rope_type default',
+    ),
+    (
+      'llama3',
+      dict(rope_scaling={'rope_type': 'llama3', 'factor': 4.0}),
+      'low_freq_factor is None, expected a number above 0',
+    ),
+    (
+      'llama3',
+      dict(rope_scaling={'rope_type': 'llama3', 'attention_factor': 2.0}),
+      'attention_factor=2.0, which this rope_type llama3',
+    ),
     ('llama', dict(model_type='mistral'), "'mistral'.*t5, mt5, gpt2, gpt_neox"),
   ],
 )
