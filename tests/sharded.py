@@ -18,7 +18,7 @@ from flax.core import meta
 from goldens import causal_models
 
 from ptjax import config as config_lib
-from ptjax import parts, population, step
+from ptjax import cross_entropy, parts, population, step
 from ptjax.data import split
 from ptjax.weights import load, save
 
@@ -129,7 +129,7 @@ def gradient(made, tuned, frozen, batch):
   """Loss summed over a batch and its gradient, of each member."""
 
   def loss(tuned, frozen, batch):
-    return step.loss_sum(
+    return cross_entropy.of_logits(
       made.tuned_model.logits(tuned, frozen, batch),
       batch['targets'],
       mask_BxT=batch['target_mask'],
