@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ptjax import config as config_lib
-from ptjax import files, progress, report, train, workdir, writer
+from ptjax import files, processes, progress, report, train, workdir, writer
 from ptjax.config import UserError
 
 Values = tuple[str, ...]  # one of each key
@@ -38,8 +38,10 @@ def run(config: Any, folder: pathlib.Path) -> dict[str, Any]:
     found[values] = train.run(changed, place)
   text = writer.table(table(keys, found))
   progress.say(text)
-  (folder / 'ablation.txt').write_text(text + '\n', encoding='utf-8')
   left = _left(keys, found)
+  if not processes.first():
+    return left
+  (folder / 'ablation.txt').write_text(text + '\n', encoding='utf-8')
   workdir.write_json(folder / 'ablation.json', left)
   said = draw(keys, found, folder / 'ablation.png')
   progress.say(f'{folder}: ablation.json, ablation.txt, {said}')

@@ -15,13 +15,24 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from ptjax import processes
+
+
+class _Manager(ocp.CheckpointManager):
+  """Saves when it is told to; when to stop is not its to ask."""
+
+  def reached_preemption(self, step: int) -> bool:
+    # Asked here too, with other numbers, the processes would miss the step
+    # that `stop` agrees on.
+    return False
+
 
 class Checkpoints:
   """Saves and restores the state of one task under `folder`."""
 
   def __init__(self, folder: pathlib.Path, *, keep: int = 2):
     self._folder = folder
-    self._manager = ocp.CheckpointManager(
+    self._manager = _Manager(
       folder.absolute(),
       options=ocp.CheckpointManagerOptions(
         preservation_policy=policies.LatestN(keep),
@@ -77,6 +88,8 @@ class Checkpoints:
     try:
       yield
     except Exception as error:
+      if processes.lost(error):
+        raise
       said = str(error).strip().split('\n')[0][:300]
       raise OSError(
         f'{self._folder}: a checkpoint could not be written ({said}); the '

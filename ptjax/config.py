@@ -31,6 +31,21 @@ def default() -> ConfigDict:
   c.scan = True  # one compiled layer, looped; False unrolls
   c.remat = False  # recompute activations in the backward pass: less memory
 
+  # Devices, as data x fsdp x tensor; -1 = the rest of them. See ptjax/mesh.py.
+  c.mesh = ConfigDict()
+  c.mesh.data = -1  # parts of a batch; weights whole
+  c.mesh.fsdp = 1  # parts of a batch and of the weights
+  c.mesh.tensor = 1  # parts of each layer: divides its heads and widths
+
+  # Several processes of one run: one a host, or one a GPU.
+  c.distributed = ConfigDict()
+  c.distributed.coordinator = (
+    ''  # HOST:PORT of process 0 | auto; '' = no others
+  )
+  c.distributed.processes = 0  # how many; 0 = JAX_NUM_PROCESSES
+  c.distributed.process = -1  # which one this is; -1 = JAX_PROCESS_ID
+  c.distributed.timeout = 120  # seconds to wait for the others
+
   # Tasks and data.
   c.task = 'superglue'  # a task, several joined by '+', or a suite's name
   c.data = 'miniature'  # miniature | folder of files | hub | hub:OWNER/NAME

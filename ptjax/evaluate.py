@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ptjax import files, report
+from ptjax import files, processes, report
 from ptjax.config import UserError
 from ptjax.data import batch as batch_lib
 from ptjax.data.split import Split, short
@@ -281,7 +281,8 @@ def final(
     kinds += [by for by in ('generate', 'rank') if by not in kinds]
   answers = {by: answer(parts, tuned, frozen, split, by=by) for by in kinds}
   path = folder / 'predictions' / f'{name}-{split.name}.jsonl'
-  write_predictions(path, split, answers)
+  if processes.first():
+    write_predictions(path, split, answers)
   return report.entry(
     task,
     {by: all_scores(task, found, split) for by, found in answers.items()},

@@ -19,7 +19,9 @@ import numpy as np
 from ptjax import (
   evaluate,
   memory,
+  mesh,
   population,
+  processes,
   report,
   step,
   tree,
@@ -79,14 +81,14 @@ class TaskRun:
   def _check_memory(self) -> None:
     """A population that cannot fit is told before anything is compiled."""
     members, train = len(self.parts.members), self.config.train
-    model = self.parts.tuned_model.model
+    model, layout = self.parts.tuned_model.model, self.parts.layout
     if step.at_once(members) == 1:
       return  # nothing of theirs is held but prompts
     memory.check(
       members,
       each=memory.member_bytes(
         model.config,
-        batch=train.batch_size // train.accumulate,
+        batch=train.batch_size // train.accumulate // layout.row_shards,
         prompt=self.parts.tuned_model.method.front,
         length=self.train.buckets[-1],
         target=self.train.target_length,
@@ -94,7 +96,7 @@ class TaskRun:
         remat=model.remat,
         full_text=train.loss == 'text',
       ),
-      weights=sum(x.nbytes for x in jax.tree.leaves(self.parts.loaded.params)),
+      weights=mesh.bytes_on_one(self.parts.loaded.params),
       limit_gib=self.config.population.memory,
       task=self.name,
     )
@@ -213,6 +215,7 @@ class TaskRun:
         batch_size=self.config.train.batch_size,
         seed=member.seed,
         start_step=start,
+        share=self.parts.layout.share,
       )
       for member in self.parts.members
     ]
@@ -280,7 +283,8 @@ class TaskRun:
     if good:
       # Tried again, it is judged again.
       self.failed = {}
-      state = self.state.replace(ok=jnp.ones_like(self.state.ok))
+      ok = np.ones(self.state.ok.shape, bool)
+      state = self.parts.layout.replicate(self.state.replace(ok=ok))
       self.checkpoints.save(good, state, self._position(good, 0.0))
     raise RunFailed(
       f'{self.name}: {vitals.said(values, last)} at step {at} is not finite'
@@ -294,8 +298,9 @@ class TaskRun:
     )
     found = evaluate.all_scores(self.task, answers, self.dev)
     each = found['members']
-    score_E = jnp.asarray([m['score'] for m in each], jnp.float32)
-    self.state = step.note_score(self.state, score_E)
+    score_E = np.asarray([m['score'] for m in each], np.float32)
+    noted = step.note_score(self.state, score_E)
+    self.state = self.parts.layout.replicate(noted)
     values = {
       f'dev/{name}': [m['metrics'][name] for m in each]
       for name in each[0]['metrics']
@@ -315,13 +320,16 @@ class TaskRun:
     # The method's own parameters belong to it even where `tune` froze them.
     own = {k: v for k, v in self.frozen.items() if k != 'model'}
     name, several = self.name, len(self.parts.members) > 1
+    best = jax.device_get(self.state.best)
+    if not processes.first():
+      return
     for i, known in enumerate(self._members()):
       if at not in (None, known['step']):
         continue
       file = f'{name}/{i}.safetensors' if several else f'{name}.safetensors'
       prompt.write(
         self.workdir / 'prompts' / file,
-        tree.join(_member(self.state.best, i), own),
+        tree.join(_member(best, i), own),
         {
           'model': {'name': loaded.name, 'fingerprint': loaded.fingerprint},
           'method': self.config.method.to_dict() | {'init': known['init']},
@@ -334,12 +342,14 @@ class TaskRun:
   def _members(self) -> list[dict[str, Any]]:
     """What is known of each member: what it is, its best step and score."""
     out = []
+    scores = np.asarray(self.state.best_score)
+    steps = np.asarray(self.state.best_step)
     for i, member in enumerate(self.parts.members):
-      score = float(self.state.best_score[i])
+      score = float(scores[i])
       out.append(
         {
           **dataclasses.asdict(member),
-          'step': int(self.state.best_step[i]),
+          'step': int(steps[i]),
           'dev_score': score if np.isfinite(score) else None,
           **({'failed': self.failed[i]} if i in self.failed else {}),
         }

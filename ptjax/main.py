@@ -6,7 +6,9 @@ stopped, 2 a mistake of the user, told in one sentence.
 
 import os
 import pathlib
+import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,17 +57,22 @@ def _main(_: Sequence[str]) -> None:
     code = _say(error, 2)
   except KeyboardInterrupt:
     code = _say('interrupted', 1)
+  except Exception as error:
+    code = _lost(error)
   sys.exit(code)
 
 
 def _run(config: Any) -> int:
   _set_environment(config)
   # After the environment: jax reads it when it is imported.
-  from ptjax import ablate, loop, serve, train
+  from ptjax import ablate, loop, processes, serve, train
   from ptjax.export import formats, names
 
   mode = one_of('--mode', _MODE.value or config.mode, MODES)
   _check_flags(mode, config)
+  processes.start(config.distributed)
+  if processes.several():
+    _agree(mode, config)
   try:
     if mode in ('predict', 'score'):
       serve.run(
@@ -105,6 +112,28 @@ def _run(config: Any) -> int:
   except OSError as error:
     return _say(_os_error(error), 1)
   return 0
+
+
+def _agree(mode: str, config: Any) -> None:
+  """Refuses processes that were told different things."""
+  from ptjax import processes
+
+  told = {**config_lib.flatten(config), '--mode': mode}
+  del told['distributed.process']
+  for flag in (_WORKDIR, _PROMPT, _INPUT, _OUTPUT, _FORMAT):
+    told[f'--{flag.name}'] = flag.value
+  processes.agree(told)
+  if mode in ('export', 'inspect', 'pretrain'):
+    raise UserError(
+      f'--mode={mode} is for one process; leave distributed.coordinator empty'
+    )
+  if mode not in ('predict', 'score') and not _WORKDIR.value:
+    raise UserError(
+      'several processes need --workdir=FOLDER, one that all of them can reach'
+    )
+  if mode != 'train':
+    # Only a run that trains saves before it stops.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _check_flags(mode: str, config: Any) -> None:
@@ -251,8 +280,28 @@ def _sentence(error: Exception, argv: Sequence[str]) -> str:
 
 
 def _say(error: Any, code: int) -> int:
-  print(f'ptjax: {error}', file=sys.stderr)
+  """The first of several processes speaks for all, if all failed alike."""
+  processes = sys.modules.get('ptjax.processes')  # None: there is one so far
+  speaks = processes is None or processes.first()
+  if speaks:
+    print(f'ptjax: {error}', file=sys.stderr)
+  if processes is not None and not processes.failed_alike():
+    if not speaks:
+      print(f'ptjax, in another process: {error}', file=sys.stderr)
+    processes.leave(code)
   return code
+
+
+def _lost(error: Exception) -> int:
+  """What ends one process comes out in the others as a broken connection."""
+  processes = sys.modules.get('ptjax.processes')
+  if processes is None or not processes.several():
+    raise error
+  if processes.lost(error):
+    print('ptjax: another process is gone, so this one ends', file=sys.stderr)
+  else:
+    traceback.print_exception(error)
+  processes.leave(1)
 
 
 if __name__ == '__main__':

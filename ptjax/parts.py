@@ -6,7 +6,7 @@ and a step is compiled once for each bucket of lengths. Knows no task.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from ptjax import config as config_lib
-from ptjax import optim, population, progress, step, tree
+from ptjax import mesh, optim, population, progress, step, tree
 from ptjax.config import UserError, one_of
 from ptjax.data import hard_prompt, tokenizer
 from ptjax.export import names
@@ -34,6 +34,7 @@ class Parts:
   loaded: load.Loaded
   tokenizer: tokenizer.Tokenizer
   tuned_model: tuned_base.TunedModel
+  layout: mesh.Layout
 
   @property
   def causal(self) -> bool:
@@ -51,6 +52,11 @@ class Parts:
 
   @functools.cached_property
   def train_step(self) -> Any:
+    return self._placed(self.placed_step, axis=1)
+
+  @functools.cached_property
+  def placed_step(self) -> Any:
+    """The jitted step, of a batch that is placed already."""
     train = self.config.train
     options = step.StepOptions(
       accumulate=train.accumulate,
@@ -61,7 +67,10 @@ class Parts:
     )
     rates = [member.lr for member in self.members]
     return step.make_train_step(
-      self.tuned_model, self.tx, rates=rates, options=options
+      *(self.tuned_model, self.tx),
+      rates=rates,
+      options=options,
+      out_shardings=self.layout.whole,
     )
 
   @functools.cached_property
@@ -69,21 +78,30 @@ class Parts:
     # Never drawn at random: a score is to be the same tomorrow.
     found = sampler(self.config)
     drawn = isinstance(found, sample.Sample)
-    return step.make_answers(
-      self.tuned_model, sampler=sample.Greedy() if drawn else found
+    return self._on_rows(
+      step.make_answers, sampler=sample.Greedy() if drawn else found
     )
 
   @functools.cached_property
   def choices(self) -> Any:
-    return step.make_choices(self.tuned_model)
+    return self._on_rows(step.make_choices)
 
   @functools.cached_property
   def generate(self) -> Any:
-    return step.make_generate(self.tuned_model, sampler=sampler(self.config))
+    return self._on_rows(step.make_generate, sampler=sampler(self.config))
 
   @functools.cached_property
   def log_probs(self) -> Any:
-    return step.make_log_probs(self.tuned_model)
+    return self._on_rows(step.make_log_probs)
+
+  def _on_rows(self, make: Callable, **options: Any) -> Any:
+    out = self.layout.whole
+    function = make(self.tuned_model, out_shardings=out, **options)
+    return self._placed(function)
+
+  def _placed(self, function: Callable, *, axis: int = 0) -> Callable:
+    size = self.loaded.config.vocab_size
+    return self.layout.on_rows(function, vocab_size=size, axis=axis)
 
   def init(self, *, labels: Sequence[str] = ()) -> tuple[Any, Any]:
     """(tuned of all members, frozen) at step 0, for a task with these label
@@ -96,7 +114,9 @@ class Parts:
         f'{self.config.method.name} frozen, which a population of '
         f'{len(begun)} cannot share; let them train, or train one member'
       )
-    return stack([tuned for tuned, _ in begun]), begun[0][1]
+    tuned, frozen = stack([tuned for tuned, _ in begun]), begun[0][1]
+    held = {name: self.layout.replicate(frozen[name]) for name in own}
+    return self.layout.replicate(tuned), {**frozen, **held}
 
   def _init(self, member: population.Member, labels: Sequence[str]) -> Any:
     method, start = self.config.method, {}
@@ -124,7 +144,8 @@ class Parts:
       return step.init_state(tuned, self.tx(0.0), rng=rng)
 
     seeds = [member.seed for member in self.members]
-    return jax.vmap(begin)(tuned, jnp.asarray(seeds, jnp.uint32))
+    state = jax.vmap(begin)(tuned, jnp.asarray(seeds, jnp.uint32))
+    return self.layout.replicate(state)
 
   def of_method(self, settings: Any) -> 'Parts':
     """The same model under another method; itself, if that is its own."""
@@ -149,7 +170,7 @@ class Parts:
       return {}, tree.unflatten(model)
     held = tree.flatten(owns[0])
     rest = {name: leaf for name, leaf in model.items() if name not in held}
-    return stack(owns), tree.unflatten(rest)
+    return self.layout.replicate(stack(owns)), tree.unflatten(rest)
 
   def _check_shapes(self, held: dict[str, Any], model: dict[str, Any]) -> None:
     width = self.loaded.config.d_model
@@ -189,7 +210,8 @@ def build(config: ConfigDict) -> Parts:
   """
   check(config)
   method = base.make(config.method)
-  loaded = load.load(config.model, dtype=dtype(config))
+  layout = mesh.make(config)
+  loaded = load.load(config.model, dtype=dtype(config), placement=layout.frozen)
   pieces = _pieces(config, loaded)
   model = loaded.model.clone(
     scan=config.scan,
@@ -209,7 +231,7 @@ def build(config: ConfigDict) -> Parts:
   _check_fit(pieces, loaded, causal=tuned_model.causal)
   if tuned_model.causal and pieces.note:
     progress.say(pieces.note)
-  return Parts(config, loaded, pieces, tuned_model)
+  return Parts(config, loaded, pieces, tuned_model, layout)
 
 
 def _pieces(config: ConfigDict, loaded: load.Loaded) -> tokenizer.Tokenizer:
@@ -286,6 +308,7 @@ def check(config: ConfigDict) -> None:
   one_of('optimizer.name', config.optimizer.name, optim.NAMES)
   optim.schedule(config.optimizer, steps=train.steps)
   sampler(config)
+  mesh.make(config)
 
 
 def _check_population(config: ConfigDict) -> None:

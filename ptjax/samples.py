@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from ptjax import parts, serve, workdir
+from ptjax import parts, processes, serve, workdir
 from ptjax.config import UserError
 from ptjax.data import batch
 from ptjax.export import names
@@ -70,14 +70,18 @@ def write(made: Parts, task: str, *, member: int, folder: pathlib.Path) -> None:
   """
   config = _drawn(made.config)
   made = dataclasses.replace(made, config=config)
+  processes.wait(f'prompts of {task}')  # the first has written them
   prompt = names.find(str(folder), task=task)[member]
   server = serve.Server(config, [prompt], made=made)
   rows = [{'inputs': config.samples.query}] * config.samples.count
+  answers = [found['prediction'] for found in server.predict(rows)]
+  if not processes.first():
+    return
   workdir.write_json(
     folder / 'samples' / f'{task}.json',
     {
       'query': config.samples.query,
-      'answers': [found['prediction'] for found in server.predict(rows)],
+      'answers': answers,
       'prompt': prompt.name,
       **{key: config[key] for key in ('temperature', 'top_k', 'top_p', 'seed')},
     },

@@ -15,7 +15,7 @@ from typing import IO, Any
 import jax
 import numpy as np
 
-from ptjax import parts, progress
+from ptjax import parts, processes, progress
 from ptjax.config import UserError, nearest
 from ptjax.data import batch, hard_prompt, pipeline, table
 from ptjax.export import bank, names
@@ -39,6 +39,7 @@ def run(
   """
   rows = list(read_rows(source, mode))
   prompts = names.find(prompt) if prompt else []
+  target = target if processes.first() else os.devnull
   with _written(target) as file:  # first: it may not be possible
     server = Server(config, prompts)
     answers = server.predict(rows) if mode == 'predict' else server.score(rows)
@@ -223,7 +224,9 @@ class Server:
     made.tuned_model.check_context(inputs=max(lengths), targets=most)
     for part in pipeline.eval_batches(
       encoded,
-      batch_size=min(made.config.eval.batch_size, len(encoded)),
+      batch_size=made.layout.fit(
+        min(made.config.eval.batch_size, len(encoded))
+      ),
       buckets=batch.choose_buckets(lengths, max_length=max(lengths)),
     ):
       member_B = member_N[part['index']]  # of a filler row the last one's

@@ -7,6 +7,7 @@ weights have none. Knows no text, file or clock.
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.struct
 import jax
@@ -86,6 +87,7 @@ def make_train_step(
   *,
   rates: Sequence[float],
   options: StepOptions = StepOptions(),
+  out_shardings: Any = None,
 ) -> Callable[[TrainState, Tree, Batch], tuple[TrainState, dict]]:
   """A jitted (state, frozen, batch) -> (state, metrics); donates the state.
 
@@ -95,6 +97,7 @@ def make_train_step(
   Args:
     make_tx: a learning rate -> the optimizer.
     rates: the learning rate of each member.
+    out_shardings: where the results lie, as in jax.jit.
   """
 
   def population(state: TrainState, frozen: Tree, batch: Batch):
@@ -106,7 +109,7 @@ def make_train_step(
     own = state, batch, jnp.asarray(rates, jnp.float32)
     return _each(member, own, members=len(rates))
 
-  return jax.jit(population, donate_argnums=0)
+  return jax.jit(population, donate_argnums=0, out_shardings=out_shardings)
 
 
 def _update(tuned_model: TunedModel, options: StepOptions) -> Callable:
@@ -199,7 +202,7 @@ def note_score(state: TrainState, score: jax.Array) -> TrainState:
 
 
 def make_log_probs(
-  tuned_model: TunedModel,
+  tuned_model: TunedModel, *, out_shardings: Any = None
 ) -> Callable[[Tree, Tree, Batch], tuple[jax.Array, jax.Array]]:
   """A jitted (tuned, frozen, batch) -> (nats_B, tokens_B) of the targets.
 
@@ -213,16 +216,22 @@ def make_log_probs(
       target_mask_BxT=batch['target_mask'],
     )
 
-  return jax.jit(log_probs)
+  return jax.jit(log_probs, out_shardings=out_shardings)
 
 
-def make_choices(tuned_model: TunedModel) -> Callable[..., jax.Array]:
+def make_choices(
+  tuned_model: TunedModel, *, out_shardings: Any = None
+) -> Callable[..., jax.Array]:
   """A jitted (tuned, frozen, batch) -> (nats_ExBxC, pieces_ExBxC)."""
-  return jax.jit(_over_members(tuned_model.choices))
+  choices = _over_members(tuned_model.choices)
+  return jax.jit(choices, out_shardings=out_shardings)
 
 
 def make_generate(
-  tuned_model: TunedModel, *, sampler: sample.Sampler | beam.Beams
+  tuned_model: TunedModel,
+  *,
+  sampler: sample.Sampler | beam.Beams,
+  out_shardings: Any = None,
 ) -> Callable[..., jax.Array]:
   """A jitted (tuned, frozen, batch, rng, *, max_length) -> ids_BxT.
 
@@ -238,13 +247,16 @@ def make_generate(
       rng=rng,
     )
 
-  return jax.jit(generate, static_argnames='max_length')
+  return jax.jit(
+    generate, static_argnames='max_length', out_shardings=out_shardings
+  )
 
 
 def make_answers(
   tuned_model: TunedModel,
   *,
   sampler: sample.Sampler | beam.Beams = _GREEDY,
+  out_shardings: Any = None,
 ) -> Callable[..., jax.Array]:
   """A jitted (tuned, frozen, batch, *, max_length) -> ids_ExBxT."""
 
@@ -260,7 +272,9 @@ def make_answers(
 
     return _over_members(member)(tuned, frozen, batch)
 
-  return jax.jit(answers, static_argnames='max_length')
+  return jax.jit(
+    answers, static_argnames='max_length', out_shardings=out_shardings
+  )
 
 
 def _generate(

@@ -1,12 +1,16 @@
 """The wish to stop: SIGTERM or Ctrl-C, noted for whoever asks.
 
-Knows no run; what it means is said in `loop`.
+Of several processes, one that is asked stops all, at the same step. Knows no
+run; what it means is said in `loop`.
 """
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
+
+from ptjax import processes
 
 
 class StopSignal:
@@ -16,15 +20,28 @@ class StopSignal:
   """
 
   def __init__(self):
-    self.asked = ''
+    self._noted, self._times = '', 0
+
+  @property
+  def asked(self) -> str:
+    """The signal's name, or ''. Each process must ask equally often."""
+    self._times += 1
+    if processes.asked_to_stop(self._times):
+      self._noted = 'SIGTERM'
+    return self._noted
 
   @contextlib.contextmanager
   def listen(self) -> Iterator['StopSignal']:
     def note(number, _):
-      self.asked = signal.Signals(number).name
+      if processes.several():
+        os.kill(os.getpid(), signal.SIGTERM)  # jax tells the others
+        return
+      self._noted = signal.Signals(number).name
       signal.signal(number, signal.SIG_DFL)
 
     numbers = (signal.SIGTERM, signal.SIGINT)
+    if processes.several():
+      numbers = (signal.SIGINT,)  # jax listens to the other
     if threading.current_thread() is not threading.main_thread():
       numbers = ()  # Python lets no other thread listen
     before = {n: signal.signal(n, note) for n in numbers}

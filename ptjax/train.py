@@ -14,6 +14,7 @@ from ptjax import (
   evaluate,
   loop,
   parts,
+  processes,
   report,
   samples,
   serve,
@@ -39,10 +40,8 @@ def run(config: Any, folder: pathlib.Path) -> dict[str, Any]:
   """
   tasks = check(config)
   with (
-    workdir.claim(folder, config_lib.flatten(config)),
-    writer.Writer(
-      folder, tensorboard=config.tensorboard, wandb=config.wandb
-    ) as log,
+    processes.first_enters(workdir.claim(folder, config_lib.flatten(config))),
+    _writer(folder, config) as log,
   ):
     found = workdir.results(folder)
     todo = [task for task in tasks if split.short(task) not in found]
@@ -57,16 +56,28 @@ def run(config: Any, folder: pathlib.Path) -> dict[str, Any]:
       _train(config, todo, folder=folder, found=found, log=log)
     else:
       log.say(f'{folder} is finished; here is what it left')
+    processes.wait('results')  # the first has written them
     out = workdir.read_json(folder / 'results.json')
     log.say(writer.table(report.rows(out)))
     if trains:
       log.say('each prompt is the one that was best on dev')
-    for line in sweep.tell(config, out, folder):
-      log.say(line)
+    if processes.first():
+      for line in sweep.tell(config, out, folder):
+        log.say(line)
     for line in samples.tell(folder):
       log.say(line)
     log.say(f'{folder}: results.json, predictions/, prompts/, metrics.jsonl')
   return out
+
+
+def _writer(folder: pathlib.Path, config: Any, **options: Any) -> writer.Writer:
+  """Of the first process; the others say and write nothing."""
+  if not processes.first():
+    return writer.Writer(None, quiet=True)
+  return writer.Writer(
+    folder,
+    **{'tensorboard': config.tensorboard, 'wandb': config.wandb} | options,
+  )
 
 
 def check(config: Any) -> list[Any]:
@@ -142,8 +153,8 @@ def evaluate_only(
     bank.same_length(prompts[name])
   flat = {**config_lib.flatten(config), 'prompt': prompt}
   with (
-    workdir.claim(folder, flat),
-    writer.Writer(folder, tensorboard=False) as log,
+    processes.first_enters(workdir.claim(folder, flat)),
+    _writer(folder, config, tensorboard=False, wandb='') as log,
   ):
     out = _score(config, tasks, prompts, folder=folder, found={}, log=log)
     log.say(writer.table(report.rows(out)))
@@ -233,6 +244,8 @@ def _submit(
   """The leaderboard's file of a task, from its test split."""
   by = made.config.eval.by
   answers = evaluate.answer(made, tuned, frozen, data, by=by).ensemble
+  if not processes.first():
+    return
   path, replaced = submission.write(
     folder / 'submission', task, answers, examples=data.examples
   )
@@ -265,5 +278,6 @@ def _write(
       'parameters': tree.count(jax.tree.map(lambda x: x[0], tuned)),
     },
   )
-  workdir.write_json(folder / 'results.json', out)
+  if processes.first():
+    workdir.write_json(folder / 'results.json', out)
   return out

@@ -23,6 +23,14 @@ FREE = (
   'train.in_flight',
   'population.memory',
   'neighbours',
+  # To rounding: a run goes on on other devices than it began on.
+  'mesh.data',
+  'mesh.fsdp',
+  'mesh.tensor',
+  'distributed.coordinator',
+  'distributed.processes',
+  'distributed.process',
+  'distributed.timeout',
 )
 
 

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from ptjax import evaluate, files
+from ptjax import evaluate, files, processes
 from ptjax.data import hard_prompt, split
 from ptjax.data.split import Split
 from ptjax.parts import Parts
@@ -67,7 +67,7 @@ def leave(
   if found.cut:
     say(f'  {found.cut} inputs were longer than input_length and were cut')
   several = len(found.readings) > 1
-  for i, reading in enumerate(found.readings):
+  for i, reading in enumerate(found.readings if processes.first() else ()):
     file = f'{name}/{i}.txt' if several else f'{name}.txt'
     with files.replaced(folder / 'prompts' / file) as aside:
       aside.write_text(reading.written.words, encoding='utf-8')

@@ -1,18 +1,50 @@
 """What a configuration is made into, and what it is refused for."""
 
-import pathlib
+import json
 
 import pytest
+import tiny
 
 from ptjax import config as config_lib
 from ptjax import parts
 from ptjax.config import UserError
+from ptjax.predict import beam, sample
 
-GOLDENS = pathlib.Path(__file__).parent / 'goldens'
+
+def config(model, **changes):
+  return config_lib.update(
+    config_lib.default(), {'model': str(model), **changes}
+  )
 
 
-def test_a_decoder_only_model_is_told_that_it_cannot_be_tuned_yet():
-  c = config_lib.default()
-  c.model = str(GOLDENS / 'causal' / 'gpt2')
-  with pytest.raises(UserError, match='is a decoder-only model'):
-    parts.build(c)
+def test_a_text_ends_with_the_one_of_several_ends_that_its_tokenizer_has(
+  tmp_path, capsys
+):
+  folder = tiny.gpt_folder(tmp_path / 'gpt')
+  path = folder / 'config.json'
+  said = json.loads(path.read_text())
+  path.write_text(json.dumps(said | {'eos_token_id': [7, 5]}))
+  made = parts.build(config(folder))
+  assert made.causal and made.tuned_model.model.config.eos_id == 5
+  assert 'no padding token: id 5' in capsys.readouterr().out
+  path.write_text(json.dumps(said | {'eos_token_id': 7}))
+  with pytest.raises(UserError, match='ends with id 5, but the model with 7'):
+    parts.build(config(folder))
+
+
+def test_the_loss_of_whole_texts_is_for_decoder_only_models(tmp_path):
+  folder = tiny.model_folder(tmp_path / 't5')
+  with pytest.raises(UserError, match='train.loss=text is for decoder-only'):
+    parts.build(config(folder, **{'train.loss': 'text'}))
+  with pytest.raises(UserError, match="'texts'.*did you mean 'text'"):
+    parts.build(config(folder, **{'train.loss': 'texts'}))
+
+
+def test_beams_search_and_draw_nothing():
+  found = parts.sampler(config('m', beams=3, length_penalty=0.5))
+  assert found == beam.Beams(3, length_penalty=0.5)
+  assert parts.sampler(config('m')) == sample.Greedy()
+  with pytest.raises(UserError, match='beams=3 and temperature=0.5'):
+    parts.sampler(config('m', beams=3, temperature=0.5))
+  with pytest.raises(UserError, match='beams=0 must be at least 1'):
+    parts.sampler(config('m', beams=0))

@@ -1,5 +1,6 @@
 """A random model of a few thousand weights, and data for it."""
 
+import dataclasses
 import json
 import pathlib
 import random
@@ -26,9 +27,14 @@ CONFIG = T5Config(
 )
 
 
-def t5(seed: int = 0, **changes) -> tuple[T5, dict]:
+def changed(**values) -> T5Config:
+  """The tiny model with other sizes."""
+  return dataclasses.replace(CONFIG, **values)
+
+
+def t5(seed: int = 0, config: T5Config = CONFIG, **changes) -> tuple[T5, dict]:
   """(model, params) with weights that differ from layer to layer."""
-  model = T5(CONFIG, **changes)
+  model = T5(config, **changes)
   ids = jnp.zeros((1, 4), jnp.int32)
   key = jax.random.key(seed)
   variables = jax.jit(model.init)(key, ids, ids >= 0, ids)
@@ -71,7 +77,9 @@ def alone(train_step):
 WORDS = 'the cat dog sat ran on a red mat box is was not here there'.split()
 
 
-def model_folder(folder: pathlib.Path) -> pathlib.Path:
+def model_folder(
+  folder: pathlib.Path, config: T5Config = CONFIG
+) -> pathlib.Path:
   """A random model in Hugging Face's layout, with a word-level tokenizer."""
   labels = ['entailment', 'not_entailment', 'contradiction', 'neutral']
   pieces = ['<pad>', '</s>', '<unk>', *WORDS, *labels]
@@ -85,8 +93,8 @@ def model_folder(folder: pathlib.Path) -> pathlib.Path:
   backend.save(str(folder / 'tokenizer.json'))
   settings = {'pad_token': '<pad>', 'eos_token': '</s>', 'unk_token': '<unk>'}
   (folder / 'tokenizer_config.json').write_text(json.dumps(settings))
-  _, params = t5()
-  save.save(folder, params, CONFIG)
+  _, params = t5(config=config)
+  save.save(folder, params, config)
   return folder
 
 

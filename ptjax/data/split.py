@@ -51,15 +51,23 @@ class Split:
     )
 
   def train_batches(
-    self, *, batch_size: int, seed: int, start_step: int
+    self,
+    *,
+    batch_size: int,
+    seed: int,
+    start_step: int,
+    share: tuple[int, int] = (0, 1),
   ) -> Iterator[Batch]:
-    """See `pipeline.train_batches`."""
+    """See `pipeline.train_batches`; `share`: process_index, process_count."""
+    index, count = share
     return pipeline.train_batches(
       self.encoded,
       batch_size=batch_size,
       buckets=self.buckets,
       seed=seed,
       start_step=start_step,
+      process_index=index,
+      process_count=count,
       target_length=self.target_length,
     )
 

@@ -16,6 +16,7 @@ it, and a program computes it once:
 M is 1, one prefix for all rows, which is never copied, or B, one for each.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -168,7 +169,9 @@ class Causal(nn.Module):
     """Logits [..., V] in float32 of hidden [..., D]."""
     if self.config.tied:
       return self.token_embedder.logits(x)
-    return self.unembedder(x, out_dtype=layers.wide(x.dtype))
+    dtype = layers.wide(x.dtype)
+    head = functools.partial(self.unembedder, out_dtype=dtype)
+    return layers.to_vocab(head, x)
 
   def key_values(
     self,

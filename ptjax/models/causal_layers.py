@@ -254,6 +254,7 @@ class CausalLayer(nn.Module):
 
   def _run(self, x_BxTxD, past, biases, rotation, deterministic):
     dropout = functools.partial(self.dropout, deterministic=deterministic)
+    x_BxTxD = layers.constrain(x_BxTxD, 'batch', None, None)
     query, block = self.attention.project(
       self.pre_attention_norm(x_BxTxD), rotation
     )

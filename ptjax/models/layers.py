@@ -52,6 +52,26 @@ def _linear(x: jax.Array, kernel: jax.Array) -> jax.Array:
   )
 
 
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+  """x, whose axes have these logical names: a mesh, if any, cuts it by them.
+
+  `batch` are rows, `batch_at_vocab` are rows where x meets the vocabulary. What
+  does not divide, such as a prompt that all rows read, is left to the compiler.
+  """
+  sizes = jax.sharding.get_abstract_mesh().shape
+  for size, cut in zip(x.shape, nn.logical_to_mesh_axes(axes)):
+    if size % math.prod(sizes.get(axis, 1) for axis in cut or ()):
+      return x
+  return nn.with_logical_constraint(x, axes)
+
+
+def to_vocab(head: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+  """head(x), made where each part of the vocabulary lies."""
+  inner = (None,) * (x.ndim - 2)
+  y = head(constrain(x, 'batch_at_vocab', *inner, None))
+  return constrain(y, 'batch_at_vocab', *inner, 'vocab')
+
+
 class Linear(nn.Module):
   """A linear map; `axes` are the logical names of the kernel's."""
 
@@ -143,15 +163,12 @@ class Embedder(nn.Module):
     )
 
   def __call__(self, ids_BxL: jax.Array) -> jax.Array:
-    # 'fill' makes an id that nobody has a NaN: never silently another row.
-    table_VxD = self.embedding
     prompt = ports.read(self, 'prompt')
     if prompt is None:
-      x_BxLxD = jnp.take(table_VxD, ids_BxL, axis=0, mode='fill')
-      return x_BxLxD.astype(self.dtype)
+      return self._look_up(ids_BxL).astype(self.dtype)
     virtual_BxLx1 = (ids_BxL >= self.vocab_size)[..., None]
     real_BxL = jnp.where(virtual_BxLx1[..., 0], 0, ids_BxL)
-    real_BxLxD = jnp.take(table_VxD, real_BxL, axis=0, mode='fill')
+    real_BxLxD = self._look_up(real_BxL)
     row_BxL = jnp.maximum(ids_BxL - self.vocab_size, 0)
     prompt_BxLxD = _rows(prompt, row_BxL)
     x_BxLxD = jnp.where(
@@ -161,9 +178,20 @@ class Embedder(nn.Module):
     )
     return x_BxLxD
 
+  def _look_up(self, ids_BxL: jax.Array) -> jax.Array:
+    ids_BxL = constrain(ids_BxL, 'batch_at_vocab', None)
+    # 'fill' makes an id that nobody has a NaN: never silently another row.
+    x_BxLxD = jnp.take(self.embedding, ids_BxL, axis=0, mode='fill')
+    x_BxLxD = constrain(x_BxLxD, 'batch_at_vocab', None, None)
+    return constrain(x_BxLxD, 'batch', None, None)
+
   def logits(self, x: jax.Array) -> jax.Array:
     """The product with the transposed table, for a tied head; float32."""
-    return linear(x, self.embedding.T, out_dtype=wide(x.dtype))
+
+    def head(x: jax.Array) -> jax.Array:
+      return linear(x, self.embedding.T, out_dtype=wide(x.dtype))
+
+    return to_vocab(head, x)
 
 
 def _rows(prompt: jax.Array, row_BxL: jax.Array) -> jax.Array:

@@ -5,6 +5,7 @@ forced or step by step with its own cache. Knows ports, not the methods that
 fill them; no tokenizer and no file.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -160,7 +161,8 @@ class T5(nn.Module):
       x_BxTxD = x_BxTxD * self.config.d_model**-0.5
     if self.config.tied:
       return self.token_embedder.logits(x_BxTxD)
-    return self.head(x_BxTxD, out_dtype=jnp.float32)
+    head = functools.partial(self.head, out_dtype=jnp.float32)
+    return layers.to_vocab(head, x_BxTxD)
 
   def _decoded(
     self, decoder_ids_BxT, encoded_BxJxD, input_mask_BxJ, *, deterministic

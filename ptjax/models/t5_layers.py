@@ -55,6 +55,7 @@ class EncoderLayer(nn.Module):
     biases: tuple[jax.Array, ...],
     deterministic: bool,
   ) -> tuple[jax.Array, None]:
+    x_BxJxD = layers.constrain(x_BxJxD, 'batch', None, None)
     normed = self.pre_attention_norm(x_BxJxD)
     key, value = self.attention.key_value(normed)
     y = self.attention(normed, key, value, biases, deterministic=deterministic)
@@ -86,6 +87,7 @@ class DecoderLayer(nn.Module):
     mask_Bx1x1xJ: jax.Array,
     deterministic: bool,
   ) -> tuple[jax.Array, None]:
+    x_BxTxD = layers.constrain(x_BxTxD, 'batch', None, None)
     normed = self.pre_self_attention_norm(x_BxTxD)
     own = self.self_attention.key_value(normed)
     y = self.self_attention(
@@ -112,6 +114,7 @@ class DecoderLayer(nn.Module):
     mask_Bx1x1xJ: jax.Array,
   ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     old_key, old_value, *cross = past
+    x_Bx1xD = layers.constrain(x_Bx1xD, 'batch', None, None)
     normed = self.pre_self_attention_norm(x_Bx1xD)
     key, value = self.self_attention.key_value(normed)
     write = jax.lax.dynamic_update_slice_in_dim

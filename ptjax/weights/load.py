@@ -7,19 +7,21 @@ placed, and its fingerprint. Formats and families have a file each beside this.
 import concurrent.futures
 import dataclasses
 import difflib
+import functools
 import hashlib
 import json
 import math
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 import ptjax
 from ptjax import files
@@ -34,7 +36,8 @@ _EMBEDDED = {
   'miniature/gpt': 'miniature/gpt',
 }
 
-Placement = Callable[[str, tuple[int, ...]], jax.sharding.Sharding]
+# The sharding of each parameter by its path; None leaves it to jax.
+Shardings = Mapping[str, jax.sharding.Sharding] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +57,7 @@ def load(
   *,
   dtype: str = 'float32',
   device_put: bool = True,
-  placement: Placement | None = None,
+  placement: Callable[[nn.Module], Shardings] | None = None,
   **overrides: Any,
 ) -> Loaded:
   """Reads a model, strictly.
@@ -64,9 +67,10 @@ def load(
       T5X checkpoint), or a name on the hub.
     dtype: what the parameters are kept in and computed in.
     device_put: False leaves numpy arrays on the host.
-    placement: gives a parameter's sharding by its path and shape; every device
-      then holds its own part only, read from the files for it. For the
-      fingerprint every process also reads all of the files once.
+    placement: gives the sharding of each parameter of the network; every device
+      then holds its own part only, and a process reads from the files the rows
+      that its parts lie in. For the fingerprint each process also reads its
+      share of the tensors once.
     **overrides: keys of config.json that win over the file, for checkpoints
       that do not say them, such as `relative_attention_max_distance`.
   """
@@ -79,19 +83,22 @@ def load(
   family = families.of_config(config)
   rows = family.tensors(config)
   table.check(rows, source, where=str(folder))
+  model = family.NETWORK(config, dtype=_DTYPES[dtype])
+  places = placement(model) if placement else None
   params: dict[str, Any] = {}
   for row in rows:
-    array = _array(source, row, np.dtype(_DTYPES[dtype]), placement)
+    place = places[row.path] if places else None
+    array = _array(source, row, np.dtype(_DTYPES[dtype]), place)
     *scopes, leaf = row.path.split('/')
     scope = params
     for key in scopes:
       scope = scope.setdefault(key, {})
-    if device_put:
+    if device_put and not places:
       # Waited for, so that one array at a time is on its way.
       array = jax.block_until_ready(jax.device_put(array))
     scope[leaf] = array
   return Loaded(
-    model=family.NETWORK(config, dtype=_DTYPES[dtype]),
+    model=model,
     params=params,
     config=config,
     fingerprint=fingerprint(source, rows),
@@ -166,20 +173,23 @@ def _array(
   source: table.Source,
   row: table.Tensor,
   dtype: np.dtype,
-  placement: Placement | None,
+  place: jax.sharding.Sharding | None,
 ) -> np.ndarray | jax.Array:
   shape = row.own_shape()
-  if placement is None:
+  if place is None:
     return _block(source, row, tuple(slice(0, n) for n in shape), dtype)
-  return jax.make_array_from_callback(
-    shape,
-    placement(row.path, shape),
-    lambda index: _block(
-      source,
-      row,
-      tuple(slice(*i.indices(n)[:2]) for i, n in zip(index, shape)),
-      dtype,
-    ),
+
+  @functools.cache  # several devices may hold the same part
+  def part(*bounds: tuple[int, int]) -> np.ndarray:
+    return _block(source, row, tuple(slice(*b) for b in bounds), dtype)
+
+  # Waited for, so that one array at a time is on its way.
+  return jax.block_until_ready(
+    jax.make_array_from_callback(
+      shape,
+      place,
+      lambda index: part(*(i.indices(n)[:2] for i, n in zip(index, shape))),
+    )
   )
 
 
@@ -228,8 +238,9 @@ def _chunks(
 def fingerprint(source: table.Source, rows: Iterable[table.Tensor]) -> str:
   """A hash of names, shapes and values as float32, read in small pieces.
 
-  Blind to the files' format and to a type that keeps the same values; also to
-  what config.json says beside the shapes, such as the number of heads.
+  Each process reads its share of the tensors, and all get the same hash. Blind
+  to the files' format and to a type that keeps the same values; also to what
+  config.json says beside the shapes, such as the number of heads.
   """
   shapes = {name: row.shape for row in rows for name in row.names()}
 
@@ -240,6 +251,21 @@ def fingerprint(source: table.Source, rows: Iterable[table.Tensor]) -> str:
       sha.update(np.ascontiguousarray(values, '<f4').data)
     return sha.digest()
 
+  names, count = sorted(shapes), jax.process_count()
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-    digests = pool.map(digest, sorted(shapes))
-  return hashlib.sha256(b''.join(digests)).hexdigest()
+    mine = list(pool.map(digest, names[jax.process_index() :: count]))
+  return hashlib.sha256(_of_all(mine, len(names))).hexdigest()
+
+
+def _of_all(mine: list[bytes], total: int) -> bytes:
+  """The digests of all processes, each of which has every so-manieth."""
+  count = jax.process_count()
+  if count == 1:
+    return b''.join(mine)
+  size = hashlib.sha256().digest_size
+  padded = np.zeros((-(-total // count), size), np.uint8)
+  padded[: len(mine)] = np.frombuffer(b''.join(mine), np.uint8).reshape(
+    -1, size
+  )
+  found = multihost_utils.process_allgather(padded)
+  return found.swapaxes(0, 1).reshape(-1, size)[:total].tobytes()

@@ -328,12 +328,13 @@ PLACED = """
 import sys
 import jax
 import numpy as np
+from ptjax import mesh as mesh_lib
 from ptjax.weights import load
 
 mesh = jax.make_mesh((2,), ('model',))
 halved = []
 
-def placement(path, shape):
+def sharding(path, shape):
   axes = [None] * len(shape)
   even = [i for i, n in enumerate(shape) if n % 2 == 0]
   for i in even[-1:]:
@@ -341,6 +342,10 @@ def placement(path, shape):
     halved.append(path)
   spec = jax.sharding.PartitionSpec(*axes)
   return jax.sharding.NamedSharding(mesh, spec)
+
+def placement(model):
+  named = mesh_lib.logical_axes(model)
+  return {path: sharding(path, shape) for path, (_, shape) in named.items()}
 
 whole = load.load(sys.argv[1], device_put=False).params
 placed = load.load(sys.argv[1], placement=placement).params
@@ -380,6 +385,32 @@ def test_devices_read_their_own_part():
     index = tuple(slice(int(a), int(b)) for a, b in ends)
     box = load._block(source, row, index, np.dtype(np.float32))
     np.testing.assert_array_equal(box, np.asarray(whole)[index], row.path)
+
+
+def test_a_part_is_read_by_its_rows_alone():
+  """Rows of the file: of a kernel the outputs, as tensor parallelism cuts."""
+  source, config = load._open(t5_models.FOLDER / 't5_1_1', {})
+  counted = Counted(source)
+  path = 'encoder/layers/attention/query/kernel'
+  (row,) = (r for r in t5_table.tensors(config) if r.path == path)
+  layers, inputs, outputs = row.own_shape()
+  for start, stop in ((0, 3), (3, outputs)):
+    counted.values = 0
+    index = slice(0, layers), slice(0, inputs), slice(start, stop)
+    load._block(counted, row, index, np.dtype(np.float32))
+    assert counted.values == layers * inputs * (stop - start)
+
+
+class Counted:
+  """A source that counts what is read of it."""
+
+  def __init__(self, source):
+    self.source, self.shapes, self.values = source, source.shapes, 0
+
+  def read(self, name, start, stop):
+    rows = self.source.read(name, start, stop)
+    self.values += rows.size
+    return rows
 
 
 def test_memory_stays_near_what_is_resident(tmp_path, monkeypatch):

@@ -1,0 +1,199 @@
+"""Every mesh gives the numbers of one device; what cannot be cut is refused."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import sharded
+import tiny
+
+from ptjax import config as config_lib
+from ptjax import mesh, parts
+from ptjax.config import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+# Eight devices; and less work for the compiler, whose time this is.
+FLAGS = (
+  '--xla_force_host_platform_device_count=8 '
+  '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
+)
+
+
+SHAPES = [(8, 1, 1), (2, 4, 1), (2, 2, 2), (1, 1, 8)]
+
+
+@pytest.fixture(scope='module')
+def room(tmp_path_factory):
+  return sharded.make_room(tmp_path_factory.mktemp('mesh'))
+
+
+@pytest.fixture(scope='module')
+def alone(room):
+  """The numbers of each model on this process's one device."""
+  found = {}
+
+  def of(model):
+    if model not in found:
+      assert jax.device_count() == 1
+      found[model] = sharded.run(sharded.config(room, model=str(room / model)))
+    return found[model]
+
+  return of
+
+
+def on_eight(room, model, shape, **options):
+  """(numbers, stdout) of the same on so many devices, in another process."""
+  given = {
+    'room': str(room),
+    'mesh': shape,
+    'changes': {'model': str(room / model)},
+    'out': str(room / 'out.npz'),
+    **options,
+  }
+  path = os.pathsep.join([str(ROOT), str(ROOT / 'tests')])
+  done = subprocess.run(
+    [sys.executable, '-m', 'tests.sharded', json.dumps(given)],
+    env={**os.environ, 'XLA_FLAGS': FLAGS, 'PYTHONPATH': path},
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=1800,
+  )
+  assert done.returncode == 0, done.stderr[-3000:]
+  with np.load(room / 'out.npz') as file:
+    return dict(file), done.stdout
+
+
+def check_same(found, want):
+  """Ids to the last one, numbers to 1e-5 of the largest of their array."""
+  assert found.keys() == want.keys()
+  worst = 0.0
+  for name, value in want.items():
+    if name.startswith('ids'):
+      np.testing.assert_array_equal(found[name], value, name)
+    else:
+      assert found[name].shape == value.shape
+      apart = np.abs(found[name] - value).max() / np.abs(value).max()
+      assert apart < 1e-5, (name, apart)
+      worst = max(worst, apart)
+  print(f'largest difference {worst:.1e}')
+
+
+def check_moved(want):
+  """That the numbers could differ at all."""
+  assert np.abs(want['prompt'] - want['start']).max() > 0.05
+  assert np.abs(want['gradient'][0] - want['gradient'][1]).max() > 0.01
+  assert len(np.unique(want['ids/0'])) > 2
+
+
+def full(*values):
+  return pytest.param(*values, marks=pytest.mark.full)
+
+
+@pytest.mark.parametrize(
+  'shape', [(2, 4, 1), (2, 2, 2), full((8, 1, 1)), full((1, 1, 8))]
+)
+def test_t5_is_the_same_on_eight_devices(room, alone, shape):
+  """Loss, gradient, ten steps, greedy ids and rank scores of two members."""
+  wants = shape == (2, 4, 1)
+  found, said = on_eight(room, 't5', shape, collectives=wants)
+  want = alone('t5')
+  check_moved(want)
+  check_same(found, want)
+  if not wants:
+    return
+  # Of weights that are cut over fsdp: kernels are gathered, one layer at a
+  # time; neither the vocabulary (64 pieces) nor the rows of a layer are.
+  sent = json.loads(said)
+  gathered = [text for kind, text in sent if kind == 'all-gather']
+  kernels = [text for text in gathered if '/layers/' in text]
+  assert len(kernels) > 20
+  assert all(text.startswith(('f32[24,40]', 'f32[40,24]')) for text in kernels)
+  assert not [text for text in gathered if text.startswith('f32[64,24]')]
+  assert not [text for text in gathered if text.startswith('f32[24,64]')]
+  assert {kind for kind, _ in sent} == {'all-gather', 'all-reduce'}
+
+
+@pytest.mark.parametrize(
+  'model,shape',
+  [
+    ('gpt2', (2, 2, 2)),
+    *(full('gpt2', shape) for shape in ((8, 1, 1), (2, 4, 1), (1, 1, 8))),
+    *(full('neox', shape) for shape in SHAPES),
+  ],
+)
+def test_causal_models_are_the_same_on_eight_devices(room, alone, model, shape):
+  """Whose prompt is one that all rows read, and is not cut with them."""
+  found, _ = on_eight(room, model, shape)
+  want = alone(model)
+  check_moved(want)
+  check_same(found, want)
+
+
+def test_sizes_are_what_is_said_and_the_rest():
+  for said, want in (
+    ({}, (8, 1, 1)),
+    ({'fsdp': 4}, (2, 4, 1)),
+    ({'fsdp': 2, 'tensor': 2}, (2, 2, 2)),
+    ({'data': 1, 'fsdp': -1}, (1, 8, 1)),
+    ({'data': 2, 'fsdp': 1, 'tensor': 4}, (2, 1, 4)),
+  ):
+    settings = {'data': -1, 'fsdp': 1, 'tensor': 1, **said}
+    assert mesh.sizes(settings, 8) == want
+
+
+@pytest.mark.parametrize(
+  'said,sentence',
+  [
+    ({'tensor': 3}, 'but there are 8; each size can be one of 1, 2, 4, 8'),
+    ({'data': 2}, 'that is 2 devices, but there are 8'),
+    ({'data': 4, 'fsdp': 4}, 'that is 16 devices, but there are 8'),
+    ({'fsdp': -1}, 'one of them may be -1'),
+    ({'fsdp': 0}, 'sizes are from 1'),
+  ],
+)
+def test_a_mesh_that_does_not_divide_the_devices_is_refused(said, sentence):
+  settings = {'data': -1, 'fsdp': 1, 'tensor': 1, **said}
+  with pytest.raises(UserError, match=sentence):
+    mesh.sizes(settings, 8)
+
+
+def test_more_devices_than_there_are_is_told_before_anything():
+  c = config_lib.update(config_lib.default(), {'mesh.tensor': 2})
+  with pytest.raises(UserError, match='but there are 1; each size can be .* 1'):
+    parts.check(c)
+
+
+def test_what_does_not_divide_the_model_or_the_batch_is_refused():
+  named = mesh.logical_axes(tiny.t5()[0])  # 3 heads of 5, width 24, mlp of 36
+  for shape, sentence in (
+    ((1, 1, 2), 'mesh.tensor=2 does not divide the 3 heads .* it can be 1$'),
+    ((1, 16, 1), 'mesh.fsdp=16 does not divide the 24 features .* 1, 2, 4, 8$'),
+  ):
+    with pytest.raises(UserError, match=sentence):
+      mesh._check_sizes(jax.sharding.AbstractMesh(shape, mesh.AXES), named)
+  for rows, micro, sentence in (
+    (12, 1, 'x=12 is not a multiple of 8, .* it can be 8 or 16'),
+    (24, 2, '8 times 2 micro-batches, .* it can be 16 or 32'),
+    (4, 1, 'it can be 8, or make mesh.tensor larger'),
+  ):
+    with pytest.raises(UserError, match=sentence):
+      mesh._check_rows('x', rows, 8, micro)
+  mesh._check_rows('x', 32, 8, 2)
+
+
+def test_a_vocabulary_that_does_not_divide_lies_whole():
+  sizes = {'data': 1, 'fsdp': 2, 'tensor': 2}
+  axes = ('vocab', 'embed')
+  assert mesh.spec(axes, (64, 24), sizes) == (('tensor', 'fsdp'), None)
+  assert mesh.spec(axes, (62, 24), sizes) == (('tensor',), None)
+  assert mesh.spec(axes, (61, 24), sizes) == (None, None)
+  kernel = ('layers', 'embed', 'qkv', 'heads', 'kv')
+  cut = (None, ('fsdp',), None, ('tensor',), None)
+  assert mesh.spec(kernel, (2, 24, 3, 8, 5), sizes) == cut
+  assert mesh.spec(('layers', 'embed'), (2, 24), sizes) == (None, None)

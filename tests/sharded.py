@@ -1,0 +1,173 @@
+"""A short job on a mesh, and all its numbers: what every mesh must agree on.
+
+`python -m tests.sharded '{"room": …, "mesh": […], "out": FILE, …}'` runs it in
+this process, over as many devices as XLA_FLAGS says.
+"""
+
+import dataclasses
+import json
+import pathlib
+import re
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tiny
+from flax.core import meta
+from goldens import causal_models
+
+from ptjax import config as config_lib
+from ptjax import parts, population, step
+from ptjax.data import split
+from ptjax.weights import load, save
+
+# Heads for eight devices, widths that are no powers of two.
+T5 = tiny.changed(num_heads=8, d_ff=40, vocab_size=64)
+# Like GPT-2's own, a vocabulary that divides by nothing; and one that is cut.
+CAUSAL = {
+  'gpt2': ('gpt2', {'d_model': 24, 'head_size': 3}),
+  'neox': (
+    'pythia',
+    {'d_model': 32, 'head_size': 4, 'rotary_size': 2, 'vocab_size': 64},
+  ),
+}
+STEPS = 10
+
+
+def make_room(room: pathlib.Path) -> pathlib.Path:
+  """The models and the data of the job."""
+  tiny.model_folder(room / 't5', T5)
+  for name, (case, sizes) in CAUSAL.items():
+    made = load.load(str(causal_models.FOLDER / case))
+    sizes = {'num_heads': 8, 'd_ff': 40, **sizes}
+    own = dataclasses.replace(made.config, **sizes)
+    ids = jnp.zeros((1, 4), jnp.int32)
+    init = jax.jit(made.model.clone(config=own).init)
+    params = meta.unbox(init(jax.random.key(0), ids, ids >= 0))['params']
+    # Wider than a new one's: else all answers are alike.
+    params = jax.tree.map(lambda x: x + 9 * (x - x.mean()), params)
+    tiny.gpt_folder(room / name)
+    save.save(room / name, params, own)
+  tiny.data_folder(room / 'data', rows=20)
+  return room
+
+
+def config(room: pathlib.Path, mesh=(-1, 1, 1), **changes):
+  values = {
+    'model': str(room / 't5'),
+    'data': str(room / 'data'),
+    'task': 'cb',
+    'method.length': 5,
+    'method.init': 'vocabulary',
+    'optimizer.lr': 0.03,
+    'train.batch_size': 8,
+    'train.steps': STEPS,
+    'train.dropout': 0.1,
+    'eval.batch_size': 8,
+    'buckets': (24,),
+    'population.seeds': 2,
+    **{f'mesh.{a}': n for a, n in zip(('data', 'fsdp', 'tensor'), mesh)},
+  }
+  return config_lib.update(config_lib.default(), {**values, **changes})
+
+
+def run(c) -> dict[str, np.ndarray]:
+  """Loss, gradient, ten steps, greedy ids and rank scores of two members."""
+  # As on an accelerator: side by side.
+  step.at_once = lambda members: members
+  parts.check(c)
+  made = parts.build(c)
+  (task,) = split.tasks(c)
+  splits = _load(made, task)
+  tuned, frozen = made.init(labels=task.init_words)
+  batches = train_batches(made, splits['train'])
+  first = next(batches)
+  # Now: the step donates its state.
+  out = {'start': np.asarray(tuned['prompt']['encoder'])}
+  out['loss'], out['gradient'] = gradient(made, tuned, frozen, first)
+  state, losses = made.state(tuned), []
+  for _, batch in zip(range(STEPS), train_batches(made, splits['train'])):
+    state, metrics = made.train_step(state, frozen, batch)
+    losses.append(np.stack([metrics[k] for k in sorted(metrics)]))
+  out['steps'], out['prompt'] = (
+    np.stack(losses),
+    state.tuned['prompt']['encoder'],
+  )
+  rows = {'batch_size': c.eval.batch_size, 'with_choices': True}
+  for number, batch in enumerate(splits['dev'].eval_batches(**rows)):
+    ids = made.answers(state.tuned, frozen, batch, max_length=6)
+    nats, _ = made.choices(state.tuned, frozen, batch)
+    out |= {f'ids/{number}': ids, f'nats/{number}': nats}
+  return {name: np.asarray(value) for name, value in out.items()}
+
+
+def _load(made, task):
+  names = ['train', 'dev']
+  return split.load(
+    made.config, task, names, made.tokenizer, causal=made.causal
+  )
+
+
+def train_batches(made, data):
+  """Each member's, of which this process makes its share."""
+  c = made.config
+  return population.stack(
+    [
+      data.train_batches(
+        batch_size=c.train.batch_size,
+        seed=member.seed,
+        start_step=0,
+        share=made.layout.share,
+      )
+      for member in made.members
+    ]
+  )
+
+
+def gradient(made, tuned, frozen, batch):
+  """Loss summed over a batch and its gradient, of each member."""
+
+  def loss(tuned, frozen, batch):
+    return step.loss_sum(
+      made.tuned_model.logits(tuned, frozen, batch),
+      batch['targets'],
+      mask_BxT=batch['target_mask'],
+    )
+
+  each = jax.vmap(jax.value_and_grad(loss), in_axes=(0, None, 0))
+  function = jax.jit(each, out_shardings=made.layout.whole)
+  total, grads = made._placed(function, axis=1)(tuned, frozen, batch)
+  return total, grads['prompt']['encoder']
+
+
+def collectives(c) -> list[tuple[str, str]]:
+  """(kind, shape and source) of all that is sent in a step of one prompt."""
+  made = parts.build(c)
+  (task,) = split.tasks(c)
+  data = _load(made, task)['train']
+  tuned, frozen = made.init(labels=task.init_words)
+  texts = []
+
+  def compiled(*args):
+    texts.append(made.placed_step.lower(*args).compile().as_text())
+
+  made._placed(compiled, axis=1)(
+    made.state(tuned), frozen, next(train_batches(made, data))
+  )
+  kinds = 'all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute'
+  found = rf'= (.*) ({kinds})(?:-start)?\(.*op_name="([^"]*)"'
+  return [(m[2], f'{m[1]} {m[3]}') for m in re.finditer(found, texts[0])]
+
+
+def main(given: dict) -> None:
+  c = config(pathlib.Path(given['room']), given['mesh'], **given['changes'])
+  out = run(c)
+  if not jax.process_index():
+    np.savez(given['out'], **out)
+  if given.get('collectives'):
+    print(json.dumps(collectives(c)))
+
+
+if __name__ == '__main__':
+  main(json.loads(sys.argv[1]))
