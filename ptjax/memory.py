@@ -49,7 +49,8 @@ def member_bytes(
   # A frozen head's logits are held a few rows at a time: the rows, their
   # probabilities, and what of these goes back.
   said = batch * (target + length if full_text else target)
-  logits = 3 * min(said, cross_entropy.ROWS) * config.vocab_size * 4
+  at_once = min(said, max(batch, cross_entropy.ROWS))
+  logits = 3 * at_once * config.vocab_size * 4
   return kept + logits
 
 

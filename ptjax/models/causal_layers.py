@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ptjax.models import layers
+from ptjax.models import layers, stack
 
 # Keys [H, B | 1, K, S] and values [H, B | 1, S, K]; 1 is read by every row.
 Block = tuple[jax.Array, jax.Array]
@@ -124,7 +124,9 @@ class Attention(nn.Module):
     groups = self.config.num_heads // self.num_kv_heads
     H, B, _, K = query_HxBxGTxK.shape
     scores = [
-      _product(query_HxBxGTxK, key).reshape(H, B, groups, -1, key.shape[-1])
+      stack.keep(_product(query_HxBxGTxK, key)).reshape(
+        H, B, groups, -1, key.shape[-1]
+      )
       + bias
       for (key, _), bias in zip(blocks, biases)
     ]

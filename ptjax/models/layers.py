@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ptjax.models import ports
+from ptjax.models import ports, stack
 
 # Added to a score that must not count. Two of them still fit in float32, so a
 # row in which nothing counts is uniform, not NaN.
@@ -40,13 +40,16 @@ def linear(
 
   Summed in float32, or in float64 where x is; other axes of the kernel follow.
   """
-  y = jnp.tensordot(
+  return stack.keep(_linear(x, kernel).astype(out_dtype or x.dtype))
+
+
+def _linear(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  return jnp.tensordot(
     x,
     kernel.astype(x.dtype),
     axes=1,
     preferred_element_type=wide(x.dtype),
   )
-  return y.astype(out_dtype or x.dtype)
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
@@ -89,8 +92,9 @@ class Linear(nn.Module):
       return linear(x, kernel, out_dtype=out_dtype)
     zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[1:])
     bias = self.param('bias', zeros, features, jnp.float32)
-    y = linear(x, kernel, out_dtype=wide(x.dtype))
-    return (y + bias.astype(y.dtype)).astype(out_dtype or x.dtype)
+    y = _linear(x, kernel)
+    y = (y + bias.astype(y.dtype)).astype(out_dtype or x.dtype)
+    return stack.keep(y)
 
 
 def weight(
@@ -288,8 +292,8 @@ class Attention(nn.Module):
   ) -> jax.Array:
     """Each bias is added to the scores [B, H, T, S] by broadcasting."""
     query_BxHxTxK = self._heads(self.query(x_BxTxD)).swapaxes(1, 2)
-    scores_BxHxTxS = jnp.matmul(
-      query_BxHxTxK, key_BxHxKxS, preferred_element_type=jnp.float32
+    scores_BxHxTxS = stack.keep(
+      jnp.matmul(query_BxHxTxK, key_BxHxKxS, preferred_element_type=jnp.float32)
     )
     for bias in biases:
       scores_BxHxTxS = scores_BxHxTxS + bias

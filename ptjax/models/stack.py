@@ -7,6 +7,15 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+from jax.ad_checkpoint import checkpoint_name
+
+_NAME = 'product'
+_KEPT = jax.checkpoint_policies.save_only_these_names(_NAME)
+
+
+def keep(x: jax.Array) -> jax.Array:
+  """Marks a product, in the type that it is read in."""
+  return checkpoint_name(x, _NAME)
 
 
 def stack(
@@ -22,8 +31,8 @@ def stack(
 
   `inputs` says for each method how its inputs behind the carried one meet the
   layers: along axis 0, or the same for all. Without scan the loop is unrolled.
-  A loop keeps its products for the backward pass, and computes what lies
-  between them again: to write and read that takes longer. With remat it keeps
+  A loop keeps what is marked by `keep` for the backward pass, and computes what
+  lies between again: to write and read that takes longer. With remat it keeps
   what goes into a layer alone.
   """
   if scan or remat:
@@ -33,7 +42,7 @@ def stack(
       layer,
       prevent_cse=not scan,
       static_argnums=(last,),
-      policy=None if remat else jax.checkpoint_policies.dots_saveable,
+      policy=None if remat else _KEPT,
     )
   lifted = {
     method: {
