@@ -39,9 +39,7 @@ def default() -> ConfigDict:
 
   # Several processes of one run: one a host, or one a GPU.
   c.distributed = ConfigDict()
-  c.distributed.coordinator = (
-    ''  # HOST:PORT of process 0 | auto; '' = no others
-  )
+  c.distributed.coordinator = ''  # HOST:PORT of process 0 | auto; '' = none
   c.distributed.processes = 0  # how many; 0 = JAX_NUM_PROCESSES
   c.distributed.process = -1  # which one this is; -1 = JAX_PROCESS_ID
   c.distributed.timeout = 120  # seconds to wait for the others

@@ -107,11 +107,7 @@ def test_a_run_each_and_a_table(tmp_path, call):
   tiny.model_folder(tmp_path / 'model')
   tiny.data_folder(tmp_path / 'data', rows=8)
   changes = {
-    'task': 'cb',
-    'train.steps': 2,
-    'train.eval_every': 2,
-    'eval.submission': False,
-    'eval.untuned': 0,
+    **tiny.SHORT,
     'population.seeds': 2,
     'ablation.key': 'method.length',
     'ablation.over': '(2,3)',
@@ -138,11 +134,7 @@ def test_two_keys_of_a_run(tmp_path, call):
   tiny.model_folder(tmp_path / 'model')
   tiny.data_folder(tmp_path / 'data', rows=8)
   changes = {
-    'task': 'cb',
-    'train.steps': 2,
-    'train.eval_every': 2,
-    'eval.submission': False,
-    'eval.untuned': 0,
+    **tiny.SHORT,
     'ablation.key': 'seed',
     'ablation.over': '(1,)',
     'ablation.inner_key': 'method.length',

@@ -190,18 +190,21 @@ def test_processes_that_were_told_different_things_say_so(room):
   assert not (room / 'differ').exists()
 
 
+def start_alone(room, *, process):
+  """One of two, whose other never comes."""
+  settings = {
+    'coordinator': f'127.0.0.1:{free_port()}',
+    'processes': 2,
+    'process': process,
+    'timeout': 2,
+  }
+  told = {f'distributed.{key}': value for key, value in settings.items()}
+  (alone,) = start(room, 'alone', count=1, **told)
+  return alone
+
+
 def test_a_coordinator_that_is_not_there_is_named(room):
-  (alone,) = start(
-    room,
-    'alone',
-    count=1,
-    **{
-      'distributed.coordinator': f'127.0.0.1:{free_port()}',
-      'distributed.processes': 2,
-      'distributed.process': 1,
-      'distributed.timeout': 2,
-    },
-  )
+  alone = start_alone(room, process=1)
   code, _, said = alone.finish()
   assert code == 2 and said.count('\n') == 1
   assert 'process 1 of 2 found no coordinator at 127.0.0.1:' in said
@@ -209,17 +212,7 @@ def test_a_coordinator_that_is_not_there_is_named(room):
 
 
 def test_a_process_whose_others_do_not_come_says_so(room):
-  (alone,) = start(
-    room,
-    'alone',
-    count=1,
-    **{
-      'distributed.coordinator': f'127.0.0.1:{free_port()}',
-      'distributed.processes': 2,
-      'distributed.process': 0,
-      'distributed.timeout': 2,
-    },
-  )
+  alone = start_alone(room, process=0)
   code, _, said = alone.finish()
   assert code == 2 and 'waited distributed.timeout=2 s' in said
   assert 'start all 2' in said

@@ -63,11 +63,7 @@ def test_the_best_prompt_s_answers_are_those_of_predict(tmp_path, call):
   tiny.model_folder(room / 'model')
   tiny.data_folder(room / 'data', rows=8)
   changes = {
-    'task': 'cb',
-    'train.steps': 2,
-    'train.eval_every': 2,
-    'eval.submission': False,
-    'eval.untuned': 0,
+    **tiny.SHORT,
     'samples.query': QUERY,
     'samples.count': 4,
     'samples.temperature': 2.0,

@@ -83,8 +83,8 @@ def _splits(source: str, task: str) -> tuple[Splits, list[str]]:
       f'data=miniature: the miniature has no {task}; name a folder, hub or '
       'hub:OWNER/NAME'
     )
-  if source == 'hub' or source.startswith('hub:'):
-    splits, said = _of_hub(source[len('hub:') :] or HUB[task], task), []
+  if name := hub.asked(source, HUB[task]):
+    splits, said = _of_hub(name, task), []
   else:
     splits, said = _of_folder(source, task)
   if 'train' not in splits:

@@ -15,6 +15,16 @@ Row = dict[str, Any]
 _SPLITS = {'dev': 'validation'}
 
 
+def asked(source: str, usual: str) -> str | None:
+  """The repository that `data` names; None where it names a place of its own.
+
+  Args:
+    source: 'hub' for the usual one, 'hub:OWNER/NAME', or anything else.
+  """
+  word, _, name = source.partition(':')
+  return (name or usual) if word == 'hub' else None
+
+
 def rows(name: str, *, config: str | None, split: str) -> list[Row]:
   """All rows of a split.
 

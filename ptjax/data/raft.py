@@ -53,14 +53,9 @@ def rows(source: str, split: str, *, seed: int) -> list[Row]:
 
 def _read(source: str, split: str) -> list[Row]:
   """Rows of a split that RAFT has."""
-  if not _is_hub(source):
-    return _of_folder(_find(source), split)
-  name = source[len('hub:') :] or HUB
-  return hub.rows(name, config='twitter_complaints', split=split)
-
-
-def _is_hub(source: str) -> bool:
-  return source == 'hub' or source.startswith('hub:')
+  if name := hub.asked(source, HUB):
+    return hub.rows(name, config='twitter_complaints', split=split)
+  return _of_folder(_find(source), split)
 
 
 def remarks(source: str, *, seed: int) -> list[str]:
@@ -71,7 +66,7 @@ def remarks(source: str, *, seed: int) -> list[str]:
     'dev is a third of the labelled tweets, drawn by seed '
     f'{seed}; none of it is trained on'
   ]
-  if not _is_hub(source):
+  if not hub.asked(source, HUB):
     original = _original(_find(source))
     if original:
       out.append(f'test labels are those of {original}, for scores here only')

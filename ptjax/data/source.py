@@ -89,8 +89,7 @@ def superglue(source: str, task: str, split: str) -> list[Row]:
     from ptjax.miniature import superglue as miniature
 
     return miniature.rows(task, split)
-  if source == 'hub' or source.startswith('hub:'):
-    name = source[len('hub:') :] or SUPERGLUE_HUB
+  if name := hub.asked(source, SUPERGLUE_HUB):
     return hub.rows(name, config=task, split=split)
   return list(
     table.jsonl(_file(pathlib.Path(source).expanduser(), task, split))

@@ -98,7 +98,7 @@ class TunedModel(abc.ABC):
 
   def head_reads(self, tuned: Tree, frozen: Tree) -> tuple[Tree, bool]:
     """(what `head` is given, whether none of it trains)."""
-    variables, _ = self._without_prompt(tuned, frozen)
+    variables = self._without_prompt(tuned, frozen)
     still = {id(leaf) for leaf in jax.tree.leaves(frozen)}
     read = jax.tree.leaves(variables)
     return variables, all(id(leaf) in still for leaf in read)
@@ -142,17 +142,15 @@ class TunedModel(abc.ABC):
     params = own.pop('model')
     return {'params': params, 'ports': self.method.expand(own)}
 
-  def _without_prompt(
-    self, tuned: Tree, frozen: Tree
-  ) -> tuple[dict[str, Tree], jax.Array | None]:
-    """The model's variables without the rows of virtual tokens; and these."""
+  def _without_prompt(self, tuned: Tree, frozen: Tree) -> dict[str, Tree]:
+    """The model's variables without the rows of virtual tokens."""
     variables = self._variables(tuned, frozen)
     scope, name = ports.PROMPT
     filled = dict(variables['ports'])
     here = dict(filled.pop(scope, {}))
-    rows = here.pop(name, None)
+    here.pop(name, None)
     filled |= {scope: here} if here else {}
-    return variables | {'ports': filled}, rows
+    return variables | {'ports': filled}
 
   def _front(self, batch: Batch) -> jax.Array:
     """How many virtual tokens count, [B]."""

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 
 from ptjax.models import causal as network
-from ptjax.models import ports
 from ptjax.predict import rank
 from ptjax.tuned import base
 from ptjax.tuned.base import Batch, Tree
@@ -79,7 +78,7 @@ class Tuned(base.TunedModel):
   def decode_step(
     self, tuned: Tree, frozen: Tree, ids_B: jax.Array, cache: Tree
   ) -> tuple[jax.Array, Tree]:
-    variables, _ = self._without_prompt(tuned, frozen)
+    variables = self._without_prompt(tuned, frozen)
     return self.model.apply(variables, ids_B, cache, method='decode_step')
 
   def full_text(self, batch: Batch) -> Batch:
@@ -122,11 +121,13 @@ class _Run:
     front_B = tuned_model._front(batch)
     ids_P = tuned_model._virtual_ids(batch['inputs'].dtype)
     if not len(ids_P):
-      self.variables, _ = tuned_model._without_prompt(tuned, frozen)
+      self.variables = tuned_model._variables(tuned, frozen)
     elif tuned_model.once:
       tuned, member_B, count = _distinct(tuned, batch)
-      self.variables, rows = tuned_model._without_prompt(tuned, frozen)
-      self.prefix = (self._prompt(rows, ids_P, front_B, member_B, count),)
+      # Alone the prompt is read from its port; then it is a prefix, no port.
+      self.variables = tuned_model._variables(tuned, frozen)
+      self.prefix = (self._prompt(ids_P, front_B, member_B, count),)
+      self.variables = tuned_model._without_prompt(tuned, frozen)
     else:
       if 'member' in batch:
         tuned = jax.tree.map(lambda x: x[batch['member']], tuned)
@@ -164,16 +165,12 @@ class _Run:
       last_BxD = jnp.broadcast_to(self.prefix[-1]['last'], rows)
     return jnp.concatenate([last_BxD[:, None], x_BxSxD[:, length:]], axis=1)
 
-  def _prompt(self, rows, ids_P, front_B, member_B, count) -> network.Prefix:
+  def _prompt(self, ids_P, front_B, member_B, count) -> network.Prefix:
     """The prompts' keys and values, of M prompts or, if several, of B rows."""
     front_M = jnp.zeros(count, front_B.dtype).at[member_B].max(front_B)
     mask_MxP = base.last(front_M, len(ids_P))
-    port = {scope: {name: rows} for scope, name in (ports.PROMPT,)}
-    variables = self.variables | {'ports': self.variables['ports'] | port}
-    whole, self.variables = self.variables, variables
     ids_MxP = jnp.broadcast_to(ids_P, mask_MxP.shape)
     prefix = self.apply(ids_MxP, mask_MxP, method='key_values', draw=0)
-    self.variables = whole
     if count > 1:
       prefix = network.of_rows(prefix, member_B)
     return network.leave_out(prefix, front_B > 0)

@@ -72,7 +72,7 @@ class Tuned(base.TunedModel):
     self, tuned: Tree, frozen: Tree, ids_B: jax.Array, cache: Tree
   ) -> tuple[jax.Array, Tree]:
     # What is decoded is real; the rows' virtual tokens have been encoded.
-    variables, _ = self._without_prompt(tuned, frozen)
+    variables = self._without_prompt(tuned, frozen)
     return self.model.apply(variables, ids_B, cache, method='decode_step')
 
   def _apply(self, tuned: Tree, frozen: Tree, *args, **kwargs):
