@@ -82,8 +82,9 @@ class TaskRun:
     """A population that cannot fit is told before anything is compiled."""
     members, train = len(self.parts.members), self.config.train
     model, layout = self.parts.tuned_model.model, self.parts.layout
-    if step.at_once(members) == 1:
-      return  # nothing of theirs is held but prompts
+    pieces = train.batch_size * self.train.buckets[-1]
+    if step.at_once(members, pieces) < members:
+      return  # a few at a time: of the others nothing is held but prompts
     memory.check(
       members,
       each=memory.member_bytes(

@@ -107,7 +107,9 @@ def make_train_step(
 
     update = _update(tuned_model, options)
     own = state, batch, jnp.asarray(rates, jnp.float32)
-    return _each(member, own, members=len(rates))
+    members = len(rates)
+    pieces = batch['inputs'].size // members
+    return _each(member, own, members=members, pieces=pieces)
 
   return jax.jit(population, donate_argnums=0, out_shardings=out_shardings)
 
@@ -323,17 +325,18 @@ def _over_members(function: Callable) -> Callable:
       lambda own: function(own, frozen, batch),
       tuned,
       members=leaves[0].shape[0] if leaves else 1,  # no method: one member
+      pieces=batch['inputs'].size,
     )
 
   return members
 
 
-def _each(function: Callable, own: Tree, *, members: int) -> Tree:
+def _each(function: Callable, own: Tree, *, members: int, pieces: int) -> Tree:
   """function(what is a member's own) of each, so many side by side.
 
   What is side by side has the axis name MEMBERS.
   """
-  size = at_once(members)
+  size = at_once(members, pieces)
   side_by_side = jax.vmap(function, axis_name=MEMBERS, axis_size=size)
   if size == members:
     return side_by_side(own)
@@ -343,12 +346,27 @@ def _each(function: Callable, own: Tree, *, members: int) -> Tree:
   )
 
 
-def at_once(members: int) -> int:
-  """How many members are worked on side by side: all, but on a CPU one.
+# Pieces of input that a CPU works on at once.
+CPU_PIECES = 4096
 
-  One member's batch keeps the few cores of a CPU busy. The activations of five
-  only leave its caches, and are so large that they come from the system anew,
-  page by page, at every step: slower than one member after another, by
-  `python -m ptjax.bench population`, and five times the memory.
+
+def at_once(members: int, pieces: int) -> int:
+  """How many members are worked on side by side: all, but not on a CPU.
+
+  There as many as have CPU_PIECES together. A few short rows are small products
+  that do not keep its cores busy; the activations of many only leave its
+  caches, and are so large that they come from the system anew, page by page,
+  at every step (`python -m ptjax.bench population`).
+
+  Args:
+    pieces: of the padded inputs of one member.
+
+  Returns:
+    A divisor of `members`.
   """
-  return 1 if jax.default_backend() == 'cpu' else members
+  if jax.default_backend() != 'cpu':
+    return members
+  most = max(1, CPU_PIECES // pieces)
+  return max(
+    size for size in range(1, min(members, most) + 1) if members % size == 0
+  )

@@ -76,7 +76,7 @@ def config(room: pathlib.Path, mesh=(-1, 1, 1), **changes):
 def run(c) -> dict[str, np.ndarray]:
   """Loss, gradient, ten steps, greedy ids and rank scores of two members."""
   # As on an accelerator: side by side. What else this process tests is not.
-  with mock.patch.object(step, 'at_once', lambda members: members):
+  with mock.patch.object(step, 'at_once', lambda members, _: members):
     return _run(c)
 
 

@@ -202,7 +202,7 @@ def run(
   for name, cases in itertools.groupby(plan.cases, lambda case: case.model):
     config = config_lib.miniature(config_lib.default())
     made = build(name, config)
-    for case in cases:
+    for number, case in enumerate(cases):
       of = {
         count: sized(made, case, members=count, steps=plan.steps)
         for count in {1, *plan.members}
@@ -215,8 +215,8 @@ def run(
         try:
           many = Side(of[count])
           out['steps'].append(row | _step_row(one, many, count, timing))
-          # On the first case alone, where the host's work weighs most.
-          if plan.steps and case == plan.cases[0] and count > 1:
+          # On a model's first case, where the host's work weighs most.
+          if plan.steps and not number and count > 1:
             job = _job_row(one, many, count, plan.steps, timing)
             out['jobs'].append(row | job)
         except jax.errors.JaxRuntimeError as error:
