@@ -27,7 +27,7 @@ queue=(gcloud compute tpus queued-resources)
 vm=(gcloud compute tpus tpu-vm)
 place=("--zone=$ZONE")
 [[ -z $PROJECT ]] || place+=("--project=$PROJECT")
-made='' started='' quiet_end=''
+made='' started=''
 
 # The software that TYPE's hosts start with.
 version() {
@@ -59,7 +59,7 @@ clean_up() {
   trap - EXIT
   trap '' INT TERM HUP # to the end
   end_child
-  [[ -z $started || -n $quiet_end ]] ||
+  [[ -z $started ]] ||
     on all 'STOP_WITHIN=60 ptjax/launch/host.sh stop' || true
   [[ -n $dry ]] || rm -f "$archive"
   if [[ -n $KEEP ]]; then
@@ -104,8 +104,11 @@ follow() {
       '--command=ptjax/launch/host.sh code') || code=
     if [[ $code =~ ^[0-9]+$ ]]; then return "$code"; fi
     if [[ $code == running ]]; then missed=0; else missed=$((missed + 1)); fi
-    ((missed < 5)) || fail 'host 0 does not answer; if the slice was taken' \
-      'back, the same command goes on from the last checkpoint in --workdir'
+    if ((missed == 5)); then
+      started='' # nobody there to be asked to stop
+      fail 'host 0 does not answer; if the slice was taken back, the same' \
+        'command goes on from the last checkpoint in --workdir'
+    fi
     sleep "$POLL"
   done
 }
@@ -140,7 +143,7 @@ run() {
   on all "ptjax/launch/host.sh start $(quoted "$@")"
   local code=0
   follow || code=$?
-  quiet_end=1
+  started=
   ((!code)) || on all 'tail -n 20 ptjax/run.log' || true
   exit "$code"
 }

@@ -348,10 +348,7 @@ def test_a_host_that_is_gone_is_told_and_its_tpu_deleted(place):
   )
   assert code == 1
   assert 'the same command goes on from the last checkpoint' in said
-  assert kinds(place.calls('gcloud'))[-2:] == [
-    'ssh all host.sh stop',
-    'delete',
-  ]
+  assert kinds(place.calls('gcloud'))[-2:] == ['ssh 0 host.sh code', 'delete']
 
 
 @pytest.mark.parametrize(
