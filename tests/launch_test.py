@@ -665,29 +665,40 @@ def test_an_image_differs_in_jax_alone():
 
 
 @pytest.mark.full
-def test_two_local_processes_are_one_run(tmp_path):
+def test_two_local_processes_are_one_run_that_stops_and_goes_on(tmp_path):
   tiny.model_folder(tmp_path / 'model', tiny.changed(num_heads=4))
   tiny.data_folder(tmp_path / 'data')
   settings = {
     'task': 'cb',
-    'train.steps': 4,
+    'train.steps': 24,
+    'train.save_every': 1,  # so that a step takes long enough for a signal
+    'train.eval_every': 12,
     'eval.untuned': 0,
+    'eval.rank': False,
     'tensorboard': False,
     'eval.submission': False,
     'eval.batch_size': 12,
     'buckets': '(24,)',
   }
-  done = subprocess.run(
-    [
-      *(LAUNCH / 'local.sh', '2', '--'),
-      f'--config=configs/superglue.py:{tiny.words(tmp_path, **settings)}',
-      f'--workdir={tmp_path / "one run"}',
-    ],
-    env={**os.environ, 'PYTHON': sys.executable},
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-  )
+  command = [
+    *(LAUNCH / 'local.sh', '2', '--'),
+    f'--config=configs/superglue.py:{tiny.words(tmp_path, **settings)}',
+    f'--workdir={tmp_path / "one run"}',
+  ]
+  own = {'env': {**os.environ, 'PYTHON': sys.executable}, 'cwd': ROOT}
+  said = tmp_path / 'said'
+  with said.open('w') as file:
+    started = subprocess.Popen(command, stderr=file, **own)
+    try:
+      while not re.search('^cb [3-9]/', said.read_text(), re.MULTILINE):
+        assert started.poll() is None, said.read_text()
+        time.sleep(0.05)
+      started.send_signal(signal.SIGTERM)
+      assert started.wait(timeout=120) == 1
+    finally:
+      started.terminate()
+  assert said.read_text().count('stopped by SIGTERM at step') == 1
+  done = subprocess.run(command, capture_output=True, text=True, **own)
   assert not done.returncode, done.stderr
+  assert done.stdout.count('resumed at step') == 1
   assert (tmp_path / 'one run/results.json').exists()
-  assert done.stdout.count('majority class') == 1
