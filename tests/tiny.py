@@ -12,6 +12,7 @@ import numpy as np
 import tokenizers
 from flax.core import meta
 from goldens import causal_models
+from jax.interpreters import partial_eval
 
 from ptjax.models.t5 import T5, T5Config
 from ptjax.weights import save
@@ -139,6 +140,12 @@ def data_folder(folder: pathlib.Path, *, rows: int = 24) -> pathlib.Path:
         lines.append(json.dumps({**texts, **label, 'idx': idx}))
       (folder / task / f'{split}.jsonl').write_text('\n'.join(lines) + '\n')
   return folder
+
+
+def needed(program):
+  """A program without what its results do not need, as it is compiled."""
+  jaxpr = program.jaxpr
+  return partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[0]
 
 
 # Changes to `words` that leave the least of a run.

@@ -125,7 +125,7 @@ class Attention(nn.Module):
     groups = self.config.num_heads // self.num_kv_heads
     H, B, _, K = query_HxBxGTxK.shape
     scores = [
-      stack.keep(_product(query_HxBxGTxK, key)).reshape(
+      stack.keep(layers.product(query_HxBxGTxK, key)).reshape(
         H, B, groups, -1, key.shape[-1]
       )
       + bias
@@ -137,19 +137,10 @@ class Attention(nn.Module):
         weights_HxBxGxTxS.astype(dtype), deterministic=deterministic
       )
       weights_HxBxGTxS = weights_HxBxGxTxS.reshape(H, B, -1, value.shape[2])
-      mixed = mixed + _product(weights_HxBxGTxS, value)
+      mixed = mixed + layers.product(weights_HxBxGTxS, value)
     mixed_HxBxGxTxK = mixed.astype(dtype).reshape(H, B, groups, -1, K)
     mixed_BxTxHxGxK = mixed_HxBxGxTxK.transpose(1, 3, 0, 2, 4)
     return self.out(mixed_BxTxHxGxK.reshape(B, mixed_BxTxHxGxK.shape[1], -1))
-
-
-def _product(left: jax.Array, right: jax.Array) -> jax.Array:
-  """[H, B, T, I] times [H, B | 1, I, O], summed in float32.
-
-  Where the second is shared, the rows of all B are those of one matrix a head:
-  matmul drops an axis of 1, it does not copy along it.
-  """
-  return jnp.matmul(left, right, preferred_element_type=layers.wide(left.dtype))
 
 
 @jax.custom_jvp

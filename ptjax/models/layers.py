@@ -33,6 +33,69 @@ def wide(dtype: jnp.dtype) -> jnp.dtype:
   return jnp.promote_types(dtype, jnp.float32)
 
 
+def _summed(
+  of: Callable, left: jax.Array, right: jax.Array, **how
+) -> jax.Array:
+  return of(left, right, preferred_element_type=wide(left.dtype), **how)
+
+
+@jax.custom_vjp
+def product(left: jax.Array, right: jax.Array) -> jax.Array:
+  """[…, T, I] times […, I, O], summed in float32, or in float64 where they are.
+
+  So are the products of its gradient, whose sides are in the type of these, as
+  units for narrow numbers need it; JAX's own rule widens both.
+  """
+  return _summed(jnp.matmul, left, right)
+
+
+def _product_forward(left, right):
+  return product(left, right), (left, right)
+
+
+def _product_backward(sides, slope):
+  left, right = sides
+  slope = slope.astype(left.dtype)
+  return (
+    _as(left, _summed(jnp.matmul, slope, right.mT)),
+    _as(right, _summed(jnp.matmul, left.mT, slope)),
+  )
+
+
+product.defvjp(_product_forward, _product_backward)
+
+
+def _as(like: jax.Array, x: jax.Array) -> jax.Array:
+  """x of this type and shape, summed where `like` was read more than once."""
+  axes = [i for i, size in enumerate(like.shape) if size != x.shape[i]]
+  return jnp.sum(x, axis=axes, keepdims=True).astype(like.dtype)
+
+
+@jax.custom_vjp
+def _linear(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """As `product`, over the last axis of x and the first of the kernel."""
+  return _summed(jnp.tensordot, x, kernel, axes=1)
+
+
+def _linear_forward(x, kernel):
+  return _linear(x, kernel), (x, kernel)
+
+
+def _linear_backward(sides, slope):
+  x, kernel = sides
+  slope = slope.astype(x.dtype)
+  rows = tuple(range(x.ndim - 1))
+  back = tuple(range(x.ndim - 1, slope.ndim)), tuple(range(1, kernel.ndim))
+  # Of a frozen kernel the second is never asked for, and never computed.
+  return (
+    _summed(jnp.tensordot, slope, kernel, axes=back).astype(x.dtype),
+    _summed(jnp.tensordot, x, slope, axes=(rows, rows)).astype(kernel.dtype),
+  )
+
+
+_linear.defvjp(_linear_forward, _linear_backward)
+
+
 def linear(
   x: jax.Array, kernel: jax.Array, *, out_dtype: jnp.dtype | None = None
 ) -> jax.Array:
@@ -40,15 +103,8 @@ def linear(
 
   Summed in float32, or in float64 where x is; other axes of the kernel follow.
   """
-  return stack.keep(_linear(x, kernel).astype(out_dtype or x.dtype))
-
-
-def _linear(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  return jnp.tensordot(
-    x,
-    kernel.astype(x.dtype),
-    axes=1,
-    preferred_element_type=wide(x.dtype),
+  return stack.keep(
+    _linear(x, kernel.astype(x.dtype)).astype(out_dtype or x.dtype)
   )
 
 
@@ -92,7 +148,7 @@ class Linear(nn.Module):
       return linear(x, kernel, out_dtype=out_dtype)
     zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[1:])
     bias = self.param('bias', zeros, features, jnp.float32)
-    y = _linear(x, kernel)
+    y = _linear(x, kernel.astype(x.dtype))
     y = (y + bias.astype(y.dtype)).astype(out_dtype or x.dtype)
     return stack.keep(y)
 
@@ -292,18 +348,15 @@ class Attention(nn.Module):
   ) -> jax.Array:
     """Each bias is added to the scores [B, H, T, S] by broadcasting."""
     query_BxHxTxK = self._heads(self.query(x_BxTxD)).swapaxes(1, 2)
-    scores_BxHxTxS = stack.keep(
-      jnp.matmul(query_BxHxTxK, key_BxHxKxS, preferred_element_type=jnp.float32)
-    )
+    scores_BxHxTxS = stack.keep(product(query_BxHxTxK, key_BxHxKxS))
     for bias in biases:
       scores_BxHxTxS = scores_BxHxTxS + bias
     weights_BxHxTxS = jax.nn.softmax(scores_BxHxTxS, axis=-1)
     weights_BxHxTxS = self.dropout(
       weights_BxHxTxS.astype(x_BxTxD.dtype), deterministic=deterministic
     )
-    mixed_BxHxTxK = jnp.matmul(
-      weights_BxHxTxS, value_BxHxSxK, preferred_element_type=jnp.float32
-    ).astype(x_BxTxD.dtype)
+    mixed_BxHxTxK = product(weights_BxHxTxS, value_BxHxSxK)
+    mixed_BxHxTxK = mixed_BxHxTxK.astype(x_BxTxD.dtype)
     mixed_BxTxHxK = mixed_BxHxTxK.swapaxes(1, 2)
     return self.out(mixed_BxTxHxK.reshape(*x_BxTxD.shape[:2], -1))
 
