@@ -143,8 +143,9 @@ def test_a_request_holds_the_prompt_and_the_inputs_pieces(room, tmp_path):
 
 @pytest.mark.parametrize('found', ['tuned', 'part'])
 def test_merged_weights_are_a_model_of_their_own(room, tmp_path, found):
-  """Also where `tune` let a part of them train."""
-  export(room, f'{found}.safetensors', tmp_path / 'm', 'hf')
+  """Also where `tune` let a part train, and whatever a device computes in."""
+  source = f'{found}.safetensors'
+  export(room, source, tmp_path / 'm', 'hf', dtype='bfloat16')
   first = load.load(str(room / 't5'))
   merged = load.load(str(tmp_path / 'm'))
   own = tree.flatten(names.one(str(room / f'{found}.safetensors')).own)
@@ -174,7 +175,7 @@ def test_transformers_loads_merged_weights(room, tmp_path):
   made, tuned, frozen = serve.with_prompts(config(room), prompts)
   batch = tiny.batch()
   one = jax.tree.map(lambda x: x[0], tuned)
-  ours = np.asarray(made.tuned_model.logits(one, frozen, batch))
+  ours = np.asarray(jax.jit(made.tuned_model.logits)(one, frozen, batch))
   auto = transformers.T5ForConditionalGeneration
   network = auto.from_pretrained(tmp_path / 'm').eval()
   shifted = np.pad(batch['targets'], ((0, 0), (1, 0)))[:, :-1]
