@@ -36,12 +36,9 @@ def write_table(
   bank.same_model(prompts)
   rows = [found.rows for found in prompts]
   longest = max(len(rows_PxD) for rows_PxD in rows)
-  table_MxPxD = np.stack(
-    [
-      np.pad(r, [(0, longest - len(r)), (0, 0)]).astype(np.float32)
-      for r in rows
-    ]
-  )
+  table_MxPxD = np.zeros((len(rows), longest, rows[0].shape[1]), np.float32)
+  for task_PxD, rows_PxD in zip(table_MxPxD, rows):
+    task_PxD[: len(rows_PxD)] = rows_PxD
   path = pathlib.Path(path)
   with files.replaced(path) as aside, open(aside, 'wb') as file:
     np.save(file, table_MxPxD, allow_pickle=False)
