@@ -43,7 +43,11 @@ _INPUT = flags.DEFINE_string('input', '', 'JSON lines of predict and score.')
 _OUTPUT = flags.DEFINE_string(
   'output', '', 'Where their answers, or what is exported, goes.'
 )
-_FORMAT = flags.DEFINE_string('format', '', 'Of export: bank | npy | t5x.')
+_FORMAT = flags.DEFINE_string(
+  'format',
+  '',
+  'Of export: bank | npy | t5x | peft | tensorrt_llm | vllm | hf.',
+)
 
 
 def main() -> None:
@@ -66,8 +70,8 @@ def _main(_: Sequence[str]) -> None:
 def _run(config: Any) -> int:
   _set_environment(config)
   # After the environment: jax reads it when it is imported.
-  from ptjax import ablate, loop, processes, serve, train
-  from ptjax.export import formats, names
+  from ptjax import ablate, convert, loop, processes, serve, train
+  from ptjax.export import names
 
   mode = one_of('--mode', _MODE.value or config.mode, MODES)
   _check_flags(mode, config)
@@ -85,10 +89,10 @@ def _run(config: Any) -> int:
       )
       return 0
     if mode == 'export':
-      formats.write(
-        names.find(_needed(_PROMPT, mode)),
-        _needed(_OUTPUT, mode),
+      convert.run(
+        *(config, names.find(_needed(_PROMPT, mode)), _needed(_OUTPUT, mode)),
         form=_needed(_FORMAT, mode),
+        source=_INPUT.value,
       )
       return 0
     if mode == 'inspect':
@@ -148,7 +152,7 @@ def _check_flags(mode: str, config: Any) -> None:
     )
   rows = mode in ('predict', 'score')
   read = (
-    (_INPUT, rows),
+    (_INPUT, rows or mode == 'export'),
     (_OUTPUT, rows or mode == 'export'),
     (_WORKDIR, not rows and mode != 'export'),
     (_PROMPT, mode != 'pretrain'),
@@ -191,7 +195,7 @@ _FORMS = {
   'input': 'FILE.jsonl',
   'output': 'FILE',
   'prompt': 'FILE,FILE,… or the folder of a run',
-  'format': 'bank, npy or t5x',
+  'format': 'bank, npy, t5x, peft, tensorrt_llm, vllm or hf',
 }
 
 

@@ -18,11 +18,12 @@ import numpy as np
 from ptjax import parts, processes, progress
 from ptjax.config import UserError, nearest
 from ptjax.data import batch, hard_prompt, pipeline, table
-from ptjax.export import bank, names
+from ptjax.export import bank, names, peft
 from ptjax.export import prompt as prompt_lib
 from ptjax.export.prompt import Prompt
 from ptjax.interpret import look
 from ptjax.parts import Parts
+from ptjax.weights import load
 
 Row = dict[str, Any]
 
@@ -40,7 +41,7 @@ def run(
   rows = list(read_rows(source, mode))
   prompts = names.find(prompt) if prompt else []
   target = target if processes.first() else os.devnull
-  with _written(target) as file:  # first: it may not be possible
+  with written(target) as file:  # first: it may not be possible
     server = Server(config, prompts)
     answers = server.predict(rows) if mode == 'predict' else server.score(rows)
     for row, new in zip(rows, answers):
@@ -48,7 +49,7 @@ def run(
 
 
 @contextlib.contextmanager
-def _written(target: str) -> Iterator[IO[str]]:
+def written(target: str) -> Iterator[IO[str]]:
   """A file that is there when it is whole; a link or device is written to."""
   path = pathlib.Path(target).expanduser()
   aside = path.with_name(f'.{path.name}.part')
@@ -97,15 +98,42 @@ def with_prompts(
       config.method.length = found.own['prompt']['encoder'].shape[0]
   made = made.of_method(config.method) if made else parts.build(config)
   for found in prompts:
-    sentence = prompt_lib.check_model(
-      found,
-      fingerprint=made.loaded.fingerprint,
-      name=made.loaded.name,
-      strict=not config.any_model,
-    )
+    check_model(found, made.loaded, strict=not config.any_model, say=say)
+  return made, *made.place([found.own for found in prompts])
+
+
+def check_model(
+  found: Prompt,
+  loaded: load.Loaded,
+  *,
+  strict: bool,
+  say: Callable[[str], None] = progress.say,
+) -> None:
+  """Refuses a prompt of another model, or says it where that is allowed."""
+  fingerprint, name = loaded.fingerprint, loaded.name
+  for sentence in (
+    prompt_lib.check_model(
+      found, fingerprint=fingerprint, name=name, strict=strict
+    ),
+    peft.misfit(found, base(loaded), strict=strict),
+  ):
     if sentence:
       say(f'WARNING: any_model=true: {sentence}')
-  return made, *made.place([found.own for found in prompts])
+
+
+def base(loaded: load.Loaded) -> peft.Base:
+  """A model as an adapter of it would name it."""
+  config, folder = loaded.config, str(loaded.folder)
+  causal = not hasattr(loaded.model, 'encode')
+  return peft.Base(
+    # An embedded model's name is nobody else's.
+    name=folder if load.embedded(loaded.name) else loaded.name,
+    task_type='CAUSAL_LM' if causal else 'SEQ_2_SEQ_LM',
+    width=config.d_model,
+    layers=config.num_layers,
+    heads=config.num_heads,
+    folder=folder,
+  )
 
 
 def read_rows(source: str, mode: str) -> Iterator[Row]:
@@ -209,6 +237,26 @@ class Server:
       ):
         if index >= 0:
           out[index] = {'log_prob': float(nats), 'num_tokens': int(count)}
+    return out
+
+  def embeds(self, rows: Sequence[Row]) -> list[np.ndarray]:
+    """What the model reads for each row: its virtual tokens, then its pieces.
+
+    [P + L, D] in float32, of a row's own lengths.
+    """
+    table_VxD = self.frozen['model']['token_embedder']['embedding']
+    own = self.tuned['prompt']['encoder'] if self.tuned else None
+    out: list[np.ndarray] = [np.empty(0)] * len(rows)
+    for part in self._batches(rows, targets=False):
+      for row, index in enumerate(part['index']):
+        if index < 0:
+          continue
+        ids_L = part['inputs'][row][part['input_mask'][row].astype(bool)]
+        read = [table_VxD[ids_L]]
+        if front := int(part['front'][row]):
+          prompt_PxD = own[part['member'][row]] if self.mixed else own
+          read.insert(0, prompt_PxD[-front:])
+        out[index] = np.concatenate([np.asarray(r, np.float32) for r in read])
     return out
 
   def _batches(self, rows: Sequence[Row], *, targets: bool) -> Iterator[Any]:

@@ -37,7 +37,7 @@ MAY = {
   'tasks': {'tasks'},
   'data': {'data', 'tasks', 'miniature'},
   'weights': {'weights', 'models'},
-  'export': {'export', 'tree'},
+  'export': {'export', 'tree', 'weights'},
   'miniature': {'miniature', 'data', 'tasks'},
   'objectives': {'miniature', 'models'},
   'tuned': {'tuned', 'models', 'methods', 'predict', 'tree'},

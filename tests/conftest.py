@@ -20,6 +20,7 @@ from absl import flags
 
 from ptjax import main
 
+FLAGS = ('mode', 'prompt', 'input', 'output', 'workdir', 'format')
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -57,7 +58,7 @@ def call(monkeypatch, capsys):
     for name in list(flags.FLAGS):
       if name.startswith('config.'):
         delattr(flags.FLAGS, name)
-      elif name in ('mode', 'prompt', 'input', 'output', 'workdir'):
+      elif name in FLAGS:
         flags.FLAGS[name].value = ''
     with pytest.raises(SystemExit) as code:
       main._parse(argv)

@@ -5,10 +5,11 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import tiny
 
-from ptjax.export import prompt
+from ptjax.export import npy, prompt
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SUPERGLUE = 'configs/superglue.py'
@@ -182,3 +183,26 @@ def test_a_path_that_cannot_be_written_is_told_first(room, rows, call):
 def test_score_says_what_it_reads(call):
   code, _, said = call('--config=configs/model.py', '--mode=score')
   assert code == 2 and '--mode=score needs --input=FILE.jsonl' in said
+
+
+def test_a_prompt_is_exported_as_an_adapter_and_used_as_one(room, call):
+  npy.write(room / 'p.npy', np.ones((2, 24)))
+  model = f'--config=configs/model.py:model={room / "model"}'
+  export = (model, '--mode=export', f'--prompt={room / "p.npy"}')
+  adapter = room / 'adapter'
+  code, *said = call(*export, '--format=peft', f'--output={adapter}')
+  assert (code, *said) == (0, '', '')
+  code, *said = call(
+    *(model, '--mode=export', f'--prompt={adapter}', '--format=tensorrt_llm'),
+    f'--output={room / "table.npy"}',
+  )
+  assert code == 0 and said[0].endswith('tasks 0 adapter (2 virtual tokens)\n')
+  np.testing.assert_array_equal(
+    np.load(room / 'table.npy'), np.ones((1, 2, 24))
+  )
+  code, _, said = call(*export, f'--output={adapter}')
+  assert code == 2 and '--mode=export needs --format=bank, npy' in said
+  code, _, said = call(
+    *(*export, '--format=npy', f'--output={adapter}', '--input=x'),
+  )
+  assert code == 2 and '--input does nothing in --format=npy' in said

@@ -8,21 +8,51 @@ import pathlib
 from collections.abc import Sequence
 
 from ptjax.config import UserError, one_of
-from ptjax.export import bank, npy
+from ptjax.export import bank, npy, peft, serving
 from ptjax.export.prompt import Prompt
 
 # bank: any number of prompts in a file; npy: a bare array [P, D]; t5x: the
-# folder that google-research/prompt-tuning reads.
-FORMATS = ('bank', 'npy', 't5x')
+# folder that google-research/prompt-tuning reads; peft: an adapter's folder;
+# tensorrt_llm: a table of prompts; vllm: a prompt as a tensor, or requests.
+# hf is a model's folder, of which a prompt is none: see ptjax/convert.py.
+FORMATS = ('bank', 'npy', 't5x', 'peft', 'tensorrt_llm', 'vllm', 'hf')
+_SEVERAL = ('bank', 'tensorrt_llm')
 
 
-def write(prompts: Sequence[Prompt], target: str, *, form: str) -> pathlib.Path:
-  """Writes soft prompts; returns the path.
+def check(prompts: Sequence[Prompt], *, form: str) -> None:
+  """Refuses what a format cannot hold, before a model is read for it.
 
   Raises:
     UserError: no such format, or it cannot hold these prompts.
   """
   one_of('--format', form, FORMATS)
+  if len(prompts) != 1 and form not in _SEVERAL:
+    raise UserError(
+      f'--format={form} holds one prompt, but --prompt names {len(prompts)}; '
+      'name one, or use --format=bank'
+    )
+  if form == 'hf':
+    return
+  for found in prompts:
+    found.rows  # noqa: B018
+
+
+def write(
+  prompts: Sequence[Prompt],
+  target: str,
+  *,
+  form: str,
+  base: peft.Base | None = None,
+) -> pathlib.Path:
+  """Writes soft prompts; returns the path.
+
+  Args:
+    base: the model that `peft` writes them for.
+
+  Raises:
+    UserError: as `check`, or the target's name says another format.
+  """
+  check(prompts, form=form)
   path = pathlib.Path(target).expanduser()
   if form == 'bank':
     if path.suffix != '.safetensors':
@@ -31,12 +61,13 @@ def write(prompts: Sequence[Prompt], target: str, *, form: str) -> pathlib.Path:
       )
     bank.write(path, prompts)
     return path
-  if len(prompts) != 1:
-    raise UserError(
-      f'--format={form} holds one prompt, but --prompt names {len(prompts)}; '
-      'name one, or use --format=bank'
-    )
+  if form == 'tensorrt_llm':
+    return serving.write_table(path, prompts)
   (found,) = prompts
+  if form == 'vllm':
+    return serving.write_embeds(path, found)
+  if form == 'peft':
+    return peft.write(path, found.rows, base)
   if form == 'npy':
     return npy.write(path, found.rows)
   return npy.write_step(path, found.rows, step=found.record.get('step', 0))

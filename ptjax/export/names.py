@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ptjax.config import UserError, nearest
-from ptjax.export import bank, npy, prompt
+from ptjax.export import bank, npy, peft, prompt
 from ptjax.export.prompt import Prompt
 
 
@@ -19,8 +19,8 @@ def find(names: str, *, task: str = '') -> list[Prompt]:
 
   Args:
     names: joined by commas, each a prompt file, a bank, a .npy array, a
-      checkpoint folder of google-research/prompt-tuning, the folder of a run
-      or of prompts.
+      checkpoint folder of google-research/prompt-tuning, the folder of an
+      adapter of PEFT, of a run or of prompts.
     task: of runs and banks only the prompts of this task are taken; '' takes
       all. A file that is named itself is taken whatever its task.
 
@@ -35,7 +35,7 @@ def find(names: str, *, task: str = '') -> list[Prompt]:
   if missing:
     raise UserError(
       f'prompt {", ".join(map(repr, missing))}: no such file or folder; give a '
-      'prompt file, a bank, or the folder of a run'
+      'prompt file, a bank, or the folder of a run or an adapter'
     )
   return _distinct([p for path in paths for p in _of(path, task)])
 
@@ -61,6 +61,8 @@ def rows(name: str) -> np.ndarray:
 
 
 def _of(path: pathlib.Path, task: str) -> list[Prompt]:
+  if peft.is_adapter(path):
+    return [peft.read(path)]
   if path.is_file() and path.suffix == '.safetensors':
     found = _read(path, path.stem)
     return _of_task(path, found, task) if len(found) > 1 else found

@@ -56,6 +56,7 @@ def load(
   name: str,
   *,
   dtype: str = 'float32',
+  parameters: bool = True,
   device_put: bool = True,
   placement: Callable[[nn.Module], Shardings] | None = None,
   **overrides: Any,
@@ -66,6 +67,7 @@ def load(
     name: `miniature`, `miniature/gpt`, a folder (Hugging Face's layout or a
       T5X checkpoint), or a name on the hub.
     dtype: what the parameters are kept in and computed in.
+    parameters: False leaves them out; the files are read for the fingerprint.
     device_put: False leaves numpy arrays on the host.
     placement: gives the sharding of each parameter of the network; every device
       then holds its own part only, and a process reads from the files the rows
@@ -86,7 +88,7 @@ def load(
   model = family.NETWORK(config, dtype=_DTYPES[dtype])
   places = placement(model) if placement else None
   params: dict[str, Any] = {}
-  for row in rows:
+  for row in rows if parameters else ():
     place = places[row.path] if places else None
     array = _array(source, row, np.dtype(_DTYPES[dtype]), place)
     *scopes, leaf = row.path.split('/')
@@ -105,6 +107,11 @@ def load(
     folder=folder,
     name=str(name),
   )
+
+
+def embedded(name: str) -> bool:
+  """Whether a name is that of a model in the package."""
+  return str(name) in _EMBEDDED
 
 
 def resolve(name: str) -> pathlib.Path:

@@ -70,8 +70,8 @@ class Said:
   values: dict[str, Any]
   where: str
 
-  def whole(self, key: str, usual: int, *, least: int = 1) -> int:
-    """Null is as if it were not said."""
+  def whole(self, key: str, usual: int | None, *, least: int = 1) -> int:
+    """Null is as if it were not said, which None as `usual` refuses."""
     value = self._take(key, usual)
     self.check(_whole(value, least), key, value, f'a whole number from {least}')
     return value
@@ -103,6 +103,11 @@ class Said:
     value = self._take(key, usual)
     fits = value is None or type(value) is bool
     self.check(fits, key, value, 'true or false')
+    return value
+
+  def text(self, key: str, usual: str = '') -> str:
+    value = self._take(key, usual)
+    self.check(isinstance(value, str), key, value, 'text')
     return value
 
   def check(self, fits: bool, key: str, value: Any, what: str) -> None:

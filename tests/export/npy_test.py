@@ -127,3 +127,14 @@ def test_a_released_prompt(shared):
   assert found.dtype == np.float32 and found.shape == (100, 768)
   assert round(float(found.std()), 2) == 51.77
   assert round(float(np.linalg.norm(found, axis=1).mean())) == 1385
+
+
+def test_a_released_prompt_goes_back_byte_for_byte(shared, tmp_path):
+  released = shared / 'acceptance/released_prompts/t5_1_1_lm100k_base_sst2.npy'
+  found = npy.read(released)
+  for path in (
+    npy.write(tmp_path / 'p.npy', found),
+    npy.write_step(tmp_path, npy.read(tmp_path / 'p.npy'), step=30_000),
+  ):
+    assert path.read_bytes() == released.read_bytes()
+  np.testing.assert_array_equal(npy.read(tmp_path), found)

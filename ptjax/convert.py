@@ -1,0 +1,129 @@
+"""`--mode=export`: what was tuned, into the files of others.
+
+Owns which formats need the model, and what is written of it: an adapter names
+its model's sizes, vLLM's requests hold its embedding, and merged weights are
+its own. Layouts stand in `export` and `weights.save`.
+"""
+
+import json
+import pathlib
+import shutil
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from ptjax import progress, serve, tree
+from ptjax.config import UserError
+from ptjax.export import formats, serving
+from ptjax.export.prompt import Prompt
+from ptjax.weights import load, save
+
+# What may lie beside the weights, in Hugging Face's layout, and stays true.
+_BESIDE = (
+  'added_tokens.json',
+  'generation_config.json',
+  'merges.txt',
+  'special_tokens_map.json',
+  'spiece.model',
+  'tokenizer.json',
+  'tokenizer.model',
+  'tokenizer_config.json',
+  'vocab.json',
+)
+
+
+def run(
+  config: Any,
+  prompts: Sequence[Prompt],
+  target: str,
+  *,
+  form: str,
+  source: str = '',
+  say: Callable[[str], None] = progress.say,
+) -> None:
+  """Writes prompts to `target`.
+
+  Args:
+    form: one of `export.formats.FORMATS`.
+    source: JSON lines with `inputs`, which vllm makes requests of; '' = none.
+
+  Raises:
+    UserError: the format cannot hold them, or they are of another model.
+  """
+  if source and form != 'vllm':
+    raise UserError(
+      f'--input does nothing in --format={form}; it is for vllm, whose '
+      'requests hold the prompt and an input'
+    )
+  if form == 'vllm' and source:
+    _requests(config, prompts, target, source=source)
+    return
+  formats.check(prompts, form=form)
+  if form == 'hf':
+    _merged(config, prompts[0], target, say=say)
+    return
+  base = None
+  if form == 'peft':
+    base = _base(config, prompts[0], say=say)
+  formats.write(prompts, target, form=form, base=base)
+  if form == 'tensorrt_llm':
+    say(f'{target}: tasks {serving.tasks(prompts)}')
+
+
+def _base(config: Any, found: Prompt, *, say: Callable[[str], None]) -> Any:
+  """The model by its files' description; nothing of it is kept."""
+  loaded = load.load(config.model, parameters=False)
+  serve.check_model(found, loaded, strict=not config.any_model, say=say)
+  width, needed = found.rows.shape[1], loaded.config.d_model
+  if width != needed:
+    raise UserError(
+      f'{found.path} has {width} features, but {loaded.name} has {needed}; '
+      'name its model'
+    )
+  return serve.base(loaded)
+
+
+def _requests(
+  config: Any, prompts: Sequence[Prompt], target: str, *, source: str
+) -> None:
+  """Rows with `prompt_embeds`, as vLLM's completions take them."""
+  rows = list(serve.read_rows(source, 'predict'))
+  server = serve.Server(_exact(config), prompts)
+  if not server.parts.causal:
+    raise UserError(
+      f'--format=vllm: {config.model} is an encoder-decoder model, and vLLM '
+      'takes prompt_embeds for decoder-only models; use predict'
+    )
+  with serve.written(target) as file:
+    for row, embeds_LxD in zip(rows, server.embeds(rows)):
+      row = {**row, 'prompt_embeds': serving.base64_of(embeds_LxD)}
+      file.write(json.dumps(row, ensure_ascii=False) + '\n')
+
+
+def _merged(
+  config: Any, found: Prompt, target: str, *, say: Callable[[str], None]
+) -> None:
+  """The frozen model with what was tuned of it, as a folder of its own."""
+  beside = [n for n in tree.flatten(found.own) if not n.startswith('model/')]
+  if beside:
+    raise UserError(
+      f'--format=hf writes the weights of a model, and {found.path} changes '
+      f'none: it holds {beside[0]}; use --format=peft'
+    )
+  made, tuned, frozen = serve.with_prompts(_exact(config), [found], say=say)
+  one = jax.tree.map(lambda x: x[0], tuned)
+  folder = pathlib.Path(target).expanduser()
+  whole = tree.join(one, frozen)['model']
+  save.save(folder, whole, made.loaded.config)
+  pieces = pathlib.Path(config.tokenizer or made.loaded.folder).expanduser()
+  for name in _BESIDE:
+    if (pieces / name).is_file() and pieces.resolve() != folder.resolve():
+      shutil.copyfile(pieces / name, folder / name)
+
+
+def _exact(config: Any) -> Any:
+  """Weights as they are in their files, whatever computes with them."""
+  config = config.copy_and_resolve_references()
+  config.dtype = 'float32'
+  return config
