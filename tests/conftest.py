@@ -57,7 +57,7 @@ def call(monkeypatch, capsys):
     for name in list(flags.FLAGS):
       if name.startswith('config.'):
         delattr(flags.FLAGS, name)
-      elif name in ('mode', 'prompt', 'input', 'output', 'workdir'):
+      elif name in ('mode', 'prompt', 'input', 'output', 'workdir', 'target'):
         flags.FLAGS[name].value = ''
     with pytest.raises(SystemExit) as code:
       main._parse(argv)
