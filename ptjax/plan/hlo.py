@@ -65,11 +65,12 @@ _CALLED = re.compile(
 _BRANCHES = re.compile(r'branch_computations=\{([^}]*)\}')
 _WHILE = re.compile(r' while\(.*condition=%?([\w.-]+)')
 _TRIPS = re.compile(r'known_trip_count\W+n\W+(\d+)')
-_NUMBER = re.compile(r'%?([\w.-]+) = s32\[\]\S* constant\((\d+)\)')
+_NUMBER = re.compile(r'%?([\w.-]+) = [su]32\[\]\S* constant\((\d+)\)')
 _BELOW = re.compile(
   r'compare\([^,]*?%?[\w.-]+, [^,]*?%?([\w.-]+)\).*direction=LT'
 )
 _OP = re.compile(rf'= (.*?) ({"|".join(KINDS)})(-start)?\(')
+_CHANNEL = re.compile(r'channel_id=(\d+)')
 _SOURCE = re.compile(r'op_name="([^"]*)"')
 _ARRAY = re.compile(r'([a-z]+\d*)\[([\d,]*)\]')
 
@@ -104,21 +105,30 @@ def collectives(text: str, *, loops: int = 1) -> list[Collective]:
           visit(called, more)
 
   visit(entry, 1)
-  out = []
+  out: dict[str, Collective] = {}
   for name, lines in bodies.items():
     for line in lines if times[name] else ():
-      if found := _OP.search(line):
-        source = _SOURCE.search(line)
-        out.append(
-          Collective(
-            kind=found[2],
-            shape=found[1],
-            source=source[1] if source else '',
-            times=times[name],
-            begins=bool(found[3]),
-          )
-        )
-  return out
+      if (found := _collective(line, times[name])) is None:
+        continue
+      # One that runs beside products is said in each part of it.
+      channel = _CHANNEL.search(line)
+      key = channel[1] if channel else f'line {len(out)}'
+      if key not in out or out[key].times < found.times:
+        out[key] = found
+  return list(out.values())
+
+
+def _collective(line: str, times: int) -> Collective | None:
+  found, source = _OP.search(line), _SOURCE.search(line)
+  if found is None:
+    return None
+  return Collective(
+    kind=found[2],
+    shape=found[1],
+    source=source[1] if source else '',
+    times=times,
+    begins=bool(found[3]),
+  )
 
 
 def _trips(line: str, condition: Sequence[str]) -> int:

@@ -31,6 +31,8 @@ def run(config: Any, target: str) -> list[tell.Plan]:
   found = [parse(name) for name in target.split(',')]
   if any(each.chip.platform == 'tpu' for each in found):
     ahead.check()
+  for name in config.plan.steps:
+    config_lib.one_of('plan.steps', name, steps.NAMES)
   split.tasks(config)  # a misspelled one is told before anything compiles
   members = config.plan.members or (None,)
   plans = []
@@ -102,11 +104,12 @@ def _devices(target: Target) -> list[Any] | None:
 
 def _facts(made: parts.Parts, target: Target) -> list[tell.Fact]:
   """What each step takes; none behind the first that does not fit."""
-  names = ['decode', *(['rank'] if made.config.eval.rank else [])]
-  if jax.tree.leaves(steps.begin(made)[0]):
-    names.insert(0, 'train')
-  out = []
-  for name in names:
+  asked, out = set(made.config.plan.steps), []
+  if not made.config.eval.rank and made.config.eval.by != 'rank':
+    asked -= {'rank'}
+  if not jax.tree.leaves(steps.begin(made)[0]):
+    asked -= {'train'}  # nothing trains
+  for name in (name for name in steps.NAMES if name in asked):
     out.append(_fact(made, target, steps.trace(made, name)))
     if not out[-1].fits:
       break

@@ -17,6 +17,8 @@ from ptjax.tuned import base as tuned_base
 
 Tree = Any
 
+NAMES = ('train', 'decode', 'rank')
+
 
 @dataclasses.dataclass(frozen=True)
 class Lengths:
@@ -56,7 +58,7 @@ def trace(made: parts.Parts, name: str) -> Step:
 
   Args:
     made: the outlined parts of the run.
-    name: train, decode or rank.
+    name: one of NAMES.
   """
   config, longest = made.config, lengths(made.config)
   tuned, frozen = begin(made)

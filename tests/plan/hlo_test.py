@@ -10,13 +10,19 @@ TEXT = """HloModule jit_step, entry_computation_layout={()->f32[]}
 }
 
 %inside (p: bf16[4,8]) -> bf16[16,8] {
-  ROOT %g = bf16[16,8]{1,0:T(8,128)} all-gather(bf16[4,8] %p), dimensions={0}, \
+  ROOT %g = bf16[16,8]{1,0:T(8,128)} all-gather(bf16[4,8] %p), channel_id=7, \
 metadata={op_name="jit(step)/layers/mlp/dot" source_line=3}
+}
+
+%later (p: bf16[4,8]) -> bf16[16,8] {
+  ROOT %g = bf16[16,8]{1,0:T(8,128)} all-gather(bf16[4,8] %p), channel_id=7
 }
 
 %body (s: (s32[], bf16[4,8])) -> (s32[], bf16[4,8]) {
   %f = bf16[16,8] fusion(bf16[4,8] %q), kind=kCustom, calls=%inside
-  %r = (f32[4]{0}, f32[6]{0}) all-reduce(f32[4] %z, f32[6] %y), replica_groups={{0,1}}, to_apply=%add
+  %h = bf16[16,8] fusion(bf16[4,8] %q), kind=kCustom, calls=%later
+  %r = (f32[4]{0}, f32[6]{0}) all-reduce(f32[4] %z, f32[6] %y), \
+replica_groups={{0,1}}, to_apply=%add
 }
 
 %cond (s: (s32[], bf16[4,8])) -> pred[] {
@@ -24,7 +30,7 @@ metadata={op_name="jit(step)/layers/mlp/dot" source_line=3}
 }
 
 %five (s: (s32[], bf16[4,8])) -> pred[] {
-  %constant.5.clone = s32[]{:T(128)} constant(5)
+  %constant.5.clone = u32[]{:T(128)} constant(5)
   ROOT %lt.1 = pred[]{:T(512)} compare(%i, %constant.5.clone), direction=LT
 }
 
