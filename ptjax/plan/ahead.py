@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 from ptjax.config import UserError
 from ptjax.plan import hlo
@@ -46,14 +47,18 @@ class Compiled:
     temporary: what is made on the way.
     peak: the most that is held at once; all of it where it did not fit.
     limit: what the compiler has of the device; 0 = it fitted and did not say.
-    sent: what devices send, by kind.
+    collectives: each place where devices send.
   """
 
   arguments: int
   temporary: int
   peak: int
   limit: int
-  sent: dict[str, hlo.Sent]
+  collectives: tuple[hlo.Collective, ...] = ()
+
+  @property
+  def sent(self) -> dict[str, hlo.Sent]:
+    return hlo.summed(self.collectives)
 
   @property
   def fits(self) -> bool:
@@ -120,7 +125,7 @@ def compile_(
     temporary=memory.temp_size_in_bytes,
     peak=memory.peak_memory_in_bytes,
     limit=0,
-    sent=hlo.sent(compiled.as_text(), loops=loops),
+    collectives=tuple(hlo.collectives(compiled.as_text(), loops=loops)),
   )
 
 
@@ -128,11 +133,16 @@ def compile_(
 def _without_cache() -> Iterator[None]:
   """jax would write what it compiled, and cannot read it without a TPU."""
   was = jax.config.jax_enable_compilation_cache
-  jax.config.update('jax_enable_compilation_cache', False)
   try:
+    _use_cache(False)
     yield
   finally:
-    jax.config.update('jax_enable_compilation_cache', was)
+    _use_cache(was)
+
+
+def _use_cache(uses: bool) -> None:
+  jax.config.update('jax_enable_compilation_cache', uses)
+  compilation_cache.reset_cache()  # whether it is used is asked once
 
 
 def _too_large(error: Exception) -> Compiled:
@@ -146,4 +156,4 @@ def _too_large(error: Exception) -> Compiled:
     int(float(number) * _UNITS[unit])
     for number, unit in (said.groups()[:2], said.groups()[2:])
   )
-  return Compiled(0, 0, peak=needed, limit=limit, sent={})
+  return Compiled(0, 0, peak=needed, limit=limit)

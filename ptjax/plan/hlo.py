@@ -69,19 +69,20 @@ _NUMBER = re.compile(r'%?([\w.-]+) = [su]32\[\]\S* constant\((\d+)\)')
 _BELOW = re.compile(
   r'compare\([^,]*?%?[\w.-]+, [^,]*?%?([\w.-]+)\).*direction=LT'
 )
-_OP = re.compile(rf'= (.*?) ({"|".join(KINDS)})(-start)?\(')
+_OP = re.compile(r'= (.*?) ([a-z][a-z-]*?)(-start)?\(')
 _CHANNEL = re.compile(r'channel_id=(\d+)')
 _SOURCE = re.compile(r'op_name="([^"]*)"')
 _ARRAY = re.compile(r'([a-z]+\d*)\[([\d,]*)\]')
 
 
-def sent(text: str, *, loops: int = 1) -> dict[str, Sent]:
+def summed(found: Sequence[Collective]) -> dict[str, Sent]:
   """By kind, in the order of KINDS; kinds that do not occur are left out."""
   out: dict[str, Sent] = {}
-  for found in collectives(text, loops=loops):
-    new = Sent(1, found.times, found.times * found.bytes)
-    out[found.kind] = out.get(found.kind, Sent()) + new
-  return {kind: out[kind] for kind in KINDS if kind in out}
+  for each in found:
+    new = Sent(1, each.times, each.times * each.bytes)
+    out[each.kind] = out.get(each.kind, Sent()) + new
+  order = [kind for kind in KINDS if kind in out]
+  return {kind: out[kind] for kind in [*order, *sorted(out.keys() - order)]}
 
 
 def collectives(text: str, *, loops: int = 1) -> list[Collective]:
@@ -120,7 +121,9 @@ def collectives(text: str, *, loops: int = 1) -> list[Collective]:
 
 def _collective(line: str, times: int) -> Collective | None:
   found, source = _OP.search(line), _SOURCE.search(line)
-  if found is None:
+  if found is None or found[2].endswith('-done'):
+    return None
+  if found[2] not in KINDS and not _CHANNEL.search(line):
     return None
   return Collective(
     kind=found[2],

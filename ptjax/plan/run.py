@@ -86,7 +86,8 @@ def _try(
   except UserError:
     return None  # a mesh that does not divide a batch or a model
   about = sizes.weights(made) + sizes.temporary(made)
-  return made if about <= target.memory else None
+  limit = target.memory if target.chip.platform == 'tpu' else target.held
+  return made if about <= limit else None
 
 
 def _outlined(config: Any, target: Target, devices: Any) -> parts.Parts:
@@ -104,12 +105,12 @@ def _devices(target: Target) -> list[Any] | None:
 
 def _facts(made: parts.Parts, target: Target) -> list[tell.Fact]:
   """What each step takes; none behind the first that does not fit."""
-  asked, out = set(made.config.plan.steps), []
+  names, out = set(steps.NAMES), []
   if not made.config.eval.rank and made.config.eval.by != 'rank':
-    asked -= {'rank'}
+    names -= {'rank'}
   if not jax.tree.leaves(steps.begin(made)[0]):
-    asked -= {'train'}  # nothing trains
-  for name in (name for name in steps.NAMES if name in asked):
+    names -= {'train'}  # nothing trains
+  for name in (name for name in steps.NAMES if name in names):
     out.append(_fact(made, target, steps.trace(made, name)))
     if not out[-1].fits:
       break
@@ -117,20 +118,24 @@ def _facts(made: parts.Parts, target: Target) -> list[tell.Fact]:
 
 
 def _fact(made: parts.Parts, target: Target, step: steps.Step) -> tell.Fact:
-  weights = sizes.weights(made)
+  weights, settings = sizes.weights(made), made.config.plan
   work = cost.share(
     step.work,
     devices=target.devices,
     tensor=made.layout.mesh.shape['tensor'],
   )
-  about = sizes.temporary(made) if step.name == 'train' else None
-  fact = tell.Fact(step.name, work, weights, about)
+  fact = tell.Fact(step.name, work, weights)
+  if step.name not in settings.steps:
+    return fact
   if target.chip.platform != 'tpu':
-    fits = about is None or weights + about <= target.held
-    return dataclasses.replace(fact, fits=fits)
+    if step.name != 'train':
+      return fact
+    about = sizes.temporary(made)
+    fits = weights + about <= target.held
+    return dataclasses.replace(fact, about=about, fits=fits)
   loops = steps.lengths(made.config).targets
   compiled = ahead.compile_(
-    step.traced, loops=loops, thorough=made.config.plan.thorough
+    step.traced, loops=loops, thorough=settings.thorough
   )
   return dataclasses.replace(fact, compiled=compiled, fits=compiled.fits)
 

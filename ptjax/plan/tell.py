@@ -137,7 +137,7 @@ def _rows(plan: Plan) -> list[list[Any]]:
   for fact in plan.facts:
     known = fact.compiled.limit if fact.compiled else 0
     limit = known or (plan.target.memory if fact.compiled else plan.target.held)
-    fits = {True: 'yes', False: 'no'}[fact.fits]
+    fits = 'yes' if fact.fits else 'no'
     rows.append(
       [
         fact.name,
@@ -145,15 +145,21 @@ def _rows(plan: Plan) -> list[list[Any]]:
         _gib(fact.temporary),
         _gib(fact.peak),
         _gib(limit),
-        fits if fact.peak is not None else '?',
+        fits if fact.peak is not None else '–',
         f'{fact.work.operations / 1e12:.2f}',
         f'{fact.work.bytes / 1e9:.1f}',
         f'{plan.seconds(fact.name, high):.2f} to '
         f'{plan.seconds(fact.name, low):.2f}',
-        'compiled' if fact.compiled else 'estimated',
+        _how(fact),
       ]
     )
   return rows
+
+
+def _how(fact: Fact) -> str:
+  if fact.compiled:
+    return 'compiled'
+  return '–' if fact.peak is None else 'estimated'
 
 
 def _gib(bytes_: float | None) -> str:
@@ -242,5 +248,5 @@ def _line(asked: Plan) -> list[str]:
     f'{plan.seconds("train", high):.1f}–{plan.seconds("train", low):.1f}',
     f'{span[0]:.0f}–{span[1]:.0f}',
     f'{span[0] * chips:.0f}–{span[1] * chips:.0f}',
-    'compiled' if fact.compiled else 'estimated',
+    _how(fact),
   ]

@@ -48,7 +48,7 @@ body=%body
 
 
 def test_what_is_in_a_loop_is_sent_as_often_as_it_runs():
-  found = hlo.sent(TEXT, loops=6)
+  found = hlo.summed(hlo.collectives(TEXT, loops=6))
   assert list(found) == ['all-gather', 'all-reduce']
   assert found['all-gather'] == hlo.Sent(1, 35, 35 * 16 * 8 * 2)
   assert found['all-reduce'] == hlo.Sent(2, 36, 35 * (4 + 6) * 4 + 100 * 4)
@@ -65,4 +65,9 @@ def test_one_device_sends_nothing():
   alone = (
     'HloModule m\n\nENTRY %main (a: f32[]) -> f32[] {\n  ROOT %a = f32[]\n}'
   )
-  assert hlo.sent(alone) == {}
+  assert hlo.summed(hlo.collectives(alone)) == {}
+
+
+def test_a_kind_that_nobody_thought_of_is_named():
+  text = TEXT.replace('all-gather(', 'ragged-all-to-all(')
+  assert 'ragged-all-to-all' in hlo.summed(hlo.collectives(text))

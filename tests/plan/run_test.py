@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import re
 
 import pytest
 import tiny
@@ -70,23 +71,29 @@ def test_operations_are_those_of_every_layer(model):
 
 
 def test_what_does_not_fit_is_told_with_the_nearest_that_does(
-  monkeypatch, capsys
+  model, monkeypatch, capsys
 ):
-  c = config('google/t5-xxl-lm-adapt')
-  c = config_lib.update(
-    c, {'mesh.data': -1, 'mesh.fsdp': 1, 'input_length': 512}
-  )
+  whole = {'mesh.data': 8, 'mesh.fsdp': 1, 'plan.steps': ('train',)}
+  c = config(model, **whole)
   (found,) = run.run(c, 'a100:8')
-  assert found.fits  # 20.7 GiB of weights on each
-  small = targets.CHIPS['a100']
-  monkeypatch.setitem(
-    targets.CHIPS, 'a100', dataclasses.replace(small, memory=20 * 2**30)
+  assert found.fits
+  # Of which jax takes three quarters.
+  small = dataclasses.replace(
+    targets.CHIPS['a100'], memory=found.fact('train').peak
   )
+  monkeypatch.setitem(targets.CHIPS, 'a100', small)
   (found,) = run.run(c, 'a100:8')
   assert not found.fits
   assert found.change.plan.fits
-  assert found.change.words['mesh.fsdp'] > 1
-  assert 'by the estimate): mesh.data=' in capsys.readouterr().out
+  assert found.change.words.keys() & {'mesh.fsdp', 'mesh.tensor'}
+  said = capsys.readouterr().out
+  assert 'train does not fit; the nearest that does (by the estimate): ' in said
+  monkeypatch.setitem(
+    targets.CHIPS, 'a100', dataclasses.replace(small, memory=1000)
+  )
+  (found,) = run.run(c, 'a100:8')
+  assert found.change is None
+  assert 'take more chips' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -130,4 +137,11 @@ def test_a_step_compiles_for_a_tpu_and_sends_what_the_plan_names(model):
   compiled = ahead.compile_(step.traced)
   assert compiled.fits
   assert 0 < compiled.arguments < compiled.peak < 2**24
-  assert set(compiled.sent) <= {'all-gather', 'all-reduce', 'reduce-scatter'}
+  assert set(compiled.sent) <= {
+    *('all-gather', 'all-reduce', 'collective-permute'),
+  }
+  gathered = [c for c in compiled.collectives if c.kind == 'all-gather']
+  assert gathered
+  for each in gathered:
+    sizes = set(map(int, re.findall(r'\d+', each.shape.partition('{')[0])))
+    assert T5.vocab_size not in sizes, each
