@@ -140,6 +140,19 @@ def default() -> ConfigDict:
 
   c.neighbours = 5  # of --mode=inspect: pieces listed a virtual token
 
+  # --mode=plan: what is not known without data, and what time costs.
+  c.plan = ConfigDict()
+  c.plan.members = ()  # prompts side by side, a plan each; () = population
+  c.plan.steps = ('train', 'decode', 'rank')  # compiled; of others, only work
+  c.plan.targets = 32  # pieces of the longest target, if target_length is 0
+  c.plan.choices = 4  # of a row that is ranked
+  c.plan.dev_examples = 3270  # scored at each evaluation; BoolQ's dev split
+  c.plan.price = 0.0  # of a chip for an hour, in your currency; 0 = not said
+  c.plan.low = 0.4  # share of a chip's peak that is reached at least
+  c.plan.high = 0.6  # and at most
+  c.plan.thorough = False  # let the compiler take all of its time
+
+  c.profile = 0  # steps traced into the run's folder by jax.profiler; 0 = none
   c.wandb = ''  # project of Weights & Biases; '' = not used
   c.tensorboard = True  # event files beside metrics.jsonl
   return c.lock()

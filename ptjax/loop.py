@@ -22,6 +22,7 @@ from ptjax import (
   mesh,
   population,
   processes,
+  profile,
   report,
   step,
   tree,
@@ -225,16 +226,19 @@ class TaskRun:
   def _loop(self, stop: StopSignal, started: float) -> None:
     train, step_now = self.config.train, self._step
     flight = collections.deque()
-    with self.log.progress(
+    bar = self.log.progress(
       self.name,
       total=train.steps,
       start=step_now,
       batch=train.batch_size * len(self.parts.members),
-    ) as bar:
+    )
+    folder = self.workdir / 'profile' / self.name
+    trace = profile.Trace(self.config.profile, folder, say=self.log.say)
+    with bar as bar, trace:
       batches, over = self._batches(step_now), self._over()
       while step_now < train.steps and not over:
-        self.state, metrics = self.parts.train_step(
-          self.state, self.frozen, next(batches)
+        self.state, metrics = trace(
+          self.parts.train_step, self.state, self.frozen, next(batches)
         )
         step_now += 1
         flight.append((step_now, metrics))

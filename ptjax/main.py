@@ -27,6 +27,7 @@ MODES = (
   'inspect',
   'export',
   'pretrain',
+  'plan',
 )
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -47,6 +48,9 @@ _FORMAT = flags.DEFINE_string(
   'format',
   '',
   'Of export: bank | npy | t5x | peft | tensorrt_llm | vllm | hf.',
+)
+_TARGET = flags.DEFINE_string(
+  'target', '', 'Of plan: accelerators such as v5e:2x4 or h100:8, by commas.'
 )
 
 
@@ -69,6 +73,8 @@ def _main(_: Sequence[str]) -> None:
 
 def _run(config: Any) -> int:
   _set_environment(config)
+  if (_MODE.value or config.mode) == 'plan':
+    os.environ['JAX_PLATFORMS'] = 'cpu'  # what it is for need not be there
   # After the environment: jax reads it when it is imported.
   from ptjax import ablate, convert, loop, processes, serve, train
   from ptjax.export import names
@@ -79,6 +85,11 @@ def _run(config: Any) -> int:
   if processes.several():
     _agree(mode, config)
   try:
+    if mode == 'plan':
+      from ptjax.plan import run as plan
+
+      plan.run(config, _needed(_TARGET, mode))
+      return 0
     if mode in ('predict', 'score'):
       serve.run(
         config,
@@ -125,10 +136,10 @@ def _agree(mode: str, config: Any) -> None:
 
   told = {**config_lib.flatten(config), '--mode': mode}
   del told['distributed.process']
-  for flag in (_WORKDIR, _PROMPT, _INPUT, _OUTPUT, _FORMAT):
+  for flag in (_WORKDIR, _PROMPT, _INPUT, _OUTPUT, _FORMAT, _TARGET):
     told[f'--{flag.name}'] = flag.value
   processes.agree(told)
-  if mode in ('export', 'inspect', 'pretrain'):
+  if mode in ('export', 'inspect', 'pretrain', 'plan'):
     raise UserError(
       f'--mode={mode} is for one process; leave distributed.coordinator empty'
     )
@@ -154,9 +165,10 @@ def _check_flags(mode: str, config: Any) -> None:
   read = (
     (_INPUT, rows or mode == 'export'),
     (_OUTPUT, rows or mode == 'export'),
-    (_WORKDIR, not rows and mode != 'export'),
-    (_PROMPT, mode != 'pretrain'),
+    (_WORKDIR, not rows and mode not in ('export', 'plan')),
+    (_PROMPT, mode not in ('pretrain', 'plan')),
     (_FORMAT, mode == 'export'),
+    (_TARGET, mode == 'plan'),
   )
   for flag, reads in read:
     if flag.value and not reads:
@@ -196,6 +208,7 @@ _FORMS = {
   'output': 'FILE',
   'prompt': 'FILE,FILE,… or the folder of a run',
   'format': 'bank, npy, t5x, peft, tensorrt_llm, vllm or hf',
+  'target': 'v5e:2x4, h100:8 or others, joined by commas',
 }
 
 
@@ -281,6 +294,7 @@ def _sentence(error: Exception, argv: Sequence[str]) -> str:
       )
   if isinstance(error, flags.UnrecognizedFlagError):
     known = ('config', 'workdir', 'mode', 'prompt', 'input', 'output', 'format')
+    known += ('target',)
     hint = nearest(error.flagname, known)
     return f'--{error.flagname} is no flag{hint or "; see --help"}'
   return said

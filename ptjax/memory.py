@@ -26,8 +26,9 @@ def member_bytes(
   itemsize: int,
   remat: bool,
   full_text: bool = False,
+  tensor: int = 1,
 ) -> int:
-  """Bytes that the backward pass of one member keeps.
+  """Bytes that the backward pass of one member keeps on a device.
 
   Args:
     config: the network's sizes, of T5 or of a decoder-only model.
@@ -38,10 +39,13 @@ def member_bytes(
     itemsize: of the compute dtype; scores and logits are float32.
     remat: whether a layer keeps its input only.
     full_text: whether inputs are said too, so that they have logits.
+    tensor: parts that each layer is cut in, as `mesh.tensor`.
   """
   shapes = {'batch': batch, 'prompt': prompt, 'length': length}
   sizes = _causal if isinstance(config, CausalConfig) else _encoder_decoder
-  layers = sizes(config, **shapes, target=target, itemsize=itemsize)
+  layers = sizes(
+    config, **shapes, target=target, itemsize=itemsize, tensor=tensor
+  )
   kept = 0
   for count, whole, positions in layers:
     entry = batch * positions * config.d_model * itemsize
@@ -50,7 +54,7 @@ def member_bytes(
   # probabilities, and what of these goes back.
   said = batch * (target + length if full_text else target)
   at_once = min(said, max(batch, cross_entropy.ROWS))
-  logits = 3 * at_once * config.vocab_size * 4
+  logits = 3 * at_once * config.vocab_size * 4 // tensor
   return kept + logits
 
 
@@ -59,28 +63,28 @@ Layers = tuple[int, int, int]
 
 
 def _causal(
-  config: CausalConfig, *, batch, prompt, length, target, itemsize
+  config: CausalConfig, *, batch, prompt, length, target, itemsize, tensor
 ) -> list[Layers]:
-  inner = config.num_heads * config.head_size
+  inner = config.num_heads * config.head_size // tensor
   own = length + target
-  scores = batch * config.num_heads * own * (own + prompt)
+  scores = batch * config.num_heads * own * (own + prompt) // tensor
   # A loop over layers keeps their products; a gated mlp has two of its width.
-  row = 3 * config.d_model + 4 * inner + 2 * config.d_ff
+  row = 3 * config.d_model + 4 * inner + 2 * config.d_ff // tensor
   whole = batch * own * row * itemsize + scores * 4
   # The prompt is run once, whatever the number of rows.
   return [(config.num_layers, whole + prompt * row * itemsize, own)]
 
 
 def _encoder_decoder(
-  config: Any, *, batch, prompt, length, target, itemsize
+  config: Any, *, batch, prompt, length, target, itemsize, tensor
 ) -> list[Layers]:
   length += prompt
-  inner = config.num_heads * config.d_kv
-  mlp = (3 if config.gated else 2) * config.d_ff
+  inner = config.num_heads * config.d_kv // tensor
+  mlp = (3 if config.gated else 2) * config.d_ff // tensor
   wide = 4 * config.d_model
 
   def attention(queries: int, keys: int) -> int:
-    scores = batch * config.num_heads * queries * keys
+    scores = batch * config.num_heads * queries * keys // tensor
     projected = 2 * queries + 2 * keys
     return batch * projected * inner * itemsize + scores * (8 + itemsize)
 

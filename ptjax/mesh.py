@@ -10,10 +10,11 @@ or file, and models know nothing of it.
   tensor  heads, mlp and vocabulary; each device computes its part of a layer
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -55,7 +56,7 @@ class Layout:
   With one device nothing is placed: arrays are where jax puts them.
   """
 
-  mesh: jax.sharding.Mesh
+  mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh
 
   @property
   def row_shards(self) -> int:
@@ -96,8 +97,10 @@ class Layout:
     Raises:
       UserError: the mesh does not divide the model's heads or widths.
     """
-    if self.mesh.size == 1:
-      return None
+    return None if self.mesh.size == 1 else self.parts(model)
+
+  def parts(self, model: nn.Module) -> dict[str, NamedSharding]:
+    """`frozen`, also where one device holds all."""
     named = logical_axes(model)
     _check_sizes(self.mesh, named)
     return {
@@ -126,14 +129,29 @@ class Layout:
     if self.mesh.size == 1:
       return function
     parts = self.share[1] if axis else 1
-    rules = activations(vocab_size, self.mesh.shape)
 
     def placed(own: Tree, frozen: Tree, batch: Tree, *args, **kwargs):
       batch = self.rows(batch, axis, parts)
-      with jax.set_mesh(self.mesh), nn.logical_axis_rules(rules):
+      with self.tracing(vocab_size):
         return function(own, frozen, batch, *args, **kwargs)
 
     return placed
+
+  @contextlib.contextmanager
+  def tracing(self, vocab_size: int) -> Iterator[None]:
+    """Where a function is traced, so that its activations are cut."""
+    rules = activations(vocab_size, self.mesh.shape)
+    abstract = isinstance(self.mesh, jax.sharding.AbstractMesh)
+    enter = jax.sharding.use_abstract_mesh if abstract else jax.set_mesh
+    with enter(self.mesh), nn.logical_axis_rules(rules):
+      yield
+
+  def shapes(self, tree: Tree, *axes: Any) -> Tree:
+    """Arrays without values that lie whole, or cut along `axes`."""
+    sharding = self._sharding(*axes)
+    return jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
+    )
 
   def rows(self, batch: Tree, axis: int = 0, parts: int = 1) -> Tree:
     """A batch cut along `axis`, of which this process made one of `parts`."""
@@ -160,22 +178,48 @@ class Layout:
     return NamedSharding(self.mesh, P(*axes))
 
 
-def make(config: Any) -> Layout:
-  """The mesh that `config.mesh` says, over all devices of all processes.
+def make(config: Any, devices: Sequence[jax.Device] | None = None) -> Layout:
+  """The mesh that `config.mesh` says.
+
+  Args:
+    devices: by default all of all processes.
 
   Raises:
     UserError: it does not divide the devices or a batch.
   """
-  devices = jax.devices()
+  devices = jax.devices() if devices is None else devices
   shape = sizes(config.mesh, len(devices))
-  layout = Layout(
-    jax.make_mesh(shape, AXES, (AxisType.Auto,) * len(AXES), devices=devices)
+  mesh = jax.make_mesh(shape, AXES, _AUTO, devices=devices)
+  return _checked(Layout(mesh), config)
+
+
+def abstract(config: Any, count: int, *, platform: str) -> Layout:
+  """`make` of devices that are not there, nor a compiler for them."""
+  device = jax.sharding.AbstractDevice(
+    device_kind=platform, num_cores=None, platform=platform
   )
+  mesh = jax.sharding.AbstractMesh(
+    sizes(config.mesh, count), AXES, _AUTO, abstract_device=device
+  )
+  return _checked(Layout(mesh), config)
+
+
+_AUTO = (AxisType.Auto,) * len(AXES)
+
+
+def _checked(layout: Layout, config: Any) -> Layout:
   for key, micro in (('train', config.train.accumulate), ('eval', 1)):
     _check_rows(
       f'{key}.batch_size', config[key].batch_size, layout.row_shards, micro
     )
   return layout
+
+
+def platform() -> str:
+  """What is traced for: that of the mesh in `Layout.tracing`, or the default
+  backend."""
+  device = jax.sharding.get_abstract_mesh().abstract_device
+  return jax.default_backend() if device is None else device.platform
 
 
 def bytes_on_one(tree: Tree) -> int:

@@ -21,7 +21,7 @@ from ptjax.export import names
 from ptjax.methods import base
 from ptjax.predict import beam, sample
 from ptjax.tuned import base as tuned_base
-from ptjax.weights import load
+from ptjax.weights import load, outline
 
 DTYPES = ('auto', 'float32', 'bfloat16')
 
@@ -32,7 +32,7 @@ class Parts:
 
   config: ConfigDict
   loaded: load.Loaded
-  tokenizer: tokenizer.Tokenizer
+  tokenizer: tokenizer.Tokenizer | None  # None: see `outlined`
   tuned_model: tuned_base.TunedModel
   layout: mesh.Layout
 
@@ -75,29 +75,37 @@ class Parts:
 
   @functools.cached_property
   def answers(self) -> Any:
+    return self._placed(self.placed_answers)
+
+  @functools.cached_property
+  def placed_answers(self) -> Any:
     # Never drawn at random: a score is to be the same tomorrow.
     found = sampler(self.config)
     drawn = isinstance(found, sample.Sample)
-    return self._on_rows(
+    return self._made(
       step.make_answers, sampler=sample.Greedy() if drawn else found
     )
 
   @functools.cached_property
   def choices(self) -> Any:
-    return self._on_rows(step.make_choices)
+    return self._placed(self.placed_choices)
+
+  @functools.cached_property
+  def placed_choices(self) -> Any:
+    return self._made(step.make_choices)
 
   @functools.cached_property
   def generate(self) -> Any:
-    return self._on_rows(step.make_generate, sampler=sampler(self.config))
+    made = self._made(step.make_generate, sampler=sampler(self.config))
+    return self._placed(made)
 
   @functools.cached_property
   def log_probs(self) -> Any:
-    return self._on_rows(step.make_log_probs)
+    return self._placed(self._made(step.make_log_probs))
 
-  def _on_rows(self, make: Callable, **options: Any) -> Any:
+  def _made(self, make: Callable, **options: Any) -> Any:
     out = self.layout.whole
-    function = make(self.tuned_model, out_shardings=out, **options)
-    return self._placed(function)
+    return make(self.tuned_model, out_shardings=out, **options)
 
   def _placed(self, function: Callable, *, axis: int = 0) -> Callable:
     size = self.loaded.config.vocab_size
@@ -138,14 +146,17 @@ class Parts:
 
   def state(self, tuned: Any) -> step.TrainState:
     """The population's state before its first update."""
+    return self.layout.replicate(self.begun(tuned))
+
+  def begun(self, tuned: Any) -> step.TrainState:
+    """That state, wherever jax puts it."""
 
     def begin(tuned, seed):
       rng = jax.random.key(seed + 1)
       return step.init_state(tuned, self.tx(0.0), rng=rng)
 
     seeds = [member.seed for member in self.members]
-    state = jax.vmap(begin)(tuned, jnp.asarray(seeds, jnp.uint32))
-    return self.layout.replicate(state)
+    return jax.vmap(begin)(tuned, jnp.asarray(seeds, jnp.uint32))
 
   def of_method(self, settings: Any) -> 'Parts':
     """The same model under another method; itself, if that is its own."""
@@ -213,25 +224,45 @@ def build(config: ConfigDict) -> Parts:
   layout = mesh.make(config)
   loaded = load.load(config.model, dtype=dtype(config), placement=layout.frozen)
   pieces = _pieces(config, loaded)
-  model = loaded.model.clone(
-    scan=config.scan,
-    remat=config.remat,
-    config=dataclasses.replace(
-      loaded.config,
-      dropout_rate=config.train.dropout,
-      eos_id=pieces.eos_id,  # of several ends the one that texts have
-    ),
+  # Of several ends the one that texts have.
+  tuned_model = _tuned_model(config, loaded, method, eos_id=pieces.eos_id)
+  _check_fit(pieces, loaded, causal=tuned_model.causal)
+  if tuned_model.causal and pieces.note:
+    progress.say(pieces.note)
+  return Parts(config, loaded, pieces, tuned_model, layout)
+
+
+def outlined(config: ConfigDict, layout: mesh.Layout) -> Parts:
+  """The parts of a run on that mesh, without values: its frozen parameters are
+  shapes, from which steps are traced and compiled; there is no tokenizer.
+
+  Raises:
+    UserError: as `build` does, but for what weights and a tokenizer say.
+  """
+  check(config, layout)
+  platform = layout.mesh.abstract_mesh.abstract_device.platform
+  loaded = outline.outline(
+    config.model, dtype=dtype(config, platform), place=layout.parts
   )
+  method, eos_id = base.make(config.method), loaded.config.eos_id
+  tuned_model = _tuned_model(config, loaded, method, eos_id=eos_id)
+  return Parts(config, loaded, None, tuned_model, layout)
+
+
+def _tuned_model(
+  config: ConfigDict, loaded: load.Loaded, method: base.Method, *, eos_id: int
+) -> tuned_base.TunedModel:
+  sizes = dataclasses.replace(
+    loaded.config, dropout_rate=config.train.dropout, eos_id=eos_id
+  )
+  model = loaded.model.clone(scan=config.scan, remat=config.remat, config=sizes)
   tuned_model = tuned_base.make(model, method)
   if config.train.loss == 'text' and not tuned_model.causal:
     raise UserError(
       'train.loss=text is for decoder-only models, whose input is said as it '
       f'is read; {config.model} is not one; use train.loss=targets'
     )
-  _check_fit(pieces, loaded, causal=tuned_model.causal)
-  if tuned_model.causal and pieces.note:
-    progress.say(pieces.note)
-  return Parts(config, loaded, pieces, tuned_model, layout)
+  return tuned_model
 
 
 def _pieces(config: ConfigDict, loaded: load.Loaded) -> tokenizer.Tokenizer:
@@ -269,8 +300,8 @@ def _check_fit(
   )
 
 
-def check(config: ConfigDict) -> None:
-  """Refuses values that no run can have."""
+def check(config: ConfigDict, layout: mesh.Layout | None = None) -> None:
+  """Refuses values that no run can have, on this mesh or on all devices."""
   one_of('dtype', config.dtype, DTYPES)
   one_of('eval.by', config.eval.by, ('generate', 'rank'))
   one_of('eval.split', config.eval.split, ('dev', 'test'))
@@ -293,7 +324,14 @@ def check(config: ConfigDict) -> None:
       f'train.batch_size={train.batch_size} is not a multiple of '
       f'train.accumulate={train.accumulate} micro-batches'
     )
-  for key in ('eval.untuned', 'shots', 'target_length', 'train.patience'):
+  least_0 = (
+    'eval.untuned',
+    'shots',
+    'target_length',
+    'train.patience',
+    'profile',
+  )
+  for key in least_0:
     node = config_lib.flatten(config)[key]
     if node < 0:
       raise UserError(f'{key}={node} must be at least 0')
@@ -308,7 +346,8 @@ def check(config: ConfigDict) -> None:
   one_of('optimizer.name', config.optimizer.name, optim.NAMES)
   optim.schedule(config.optimizer, steps=train.steps)
   sampler(config)
-  mesh.make(config)
+  if layout is None:
+    mesh.make(config)
 
 
 def _check_population(config: ConfigDict) -> None:
@@ -329,10 +368,12 @@ def _check_start(method: ConfigDict, init: str) -> None:
     raise UserError(f'method.init={init} needs method.{init}, which is empty')
 
 
-def dtype(config: ConfigDict) -> str:
+def dtype(config: ConfigDict, platform: str = '') -> str:
+  """What is computed in, there or on the default backend."""
   if config.dtype != 'auto':
     return config.dtype
-  return 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
+  cpu = (platform or jax.default_backend()) == 'cpu'
+  return 'float32' if cpu else 'bfloat16'
 
 
 def sampler(config: ConfigDict) -> Any:

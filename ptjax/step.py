@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ptjax import cross_entropy
+from ptjax import cross_entropy, mesh
 from ptjax.predict import beam, rank, sample
 from ptjax.tuned.base import Batch, Tree, TunedModel
 
@@ -364,7 +364,7 @@ def at_once(members: int, pieces: int) -> int:
   Returns:
     A divisor of `members`.
   """
-  if jax.default_backend() != 'cpu':
+  if mesh.platform() != 'cpu':
     return members
   most = max(1, CPU_PIECES // pieces)
   return max(

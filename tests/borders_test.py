@@ -41,7 +41,7 @@ MAY = {
   'miniature': {'miniature', 'data', 'tasks'},
   'objectives': {'miniature', 'models'},
   'tuned': {'tuned', 'models', 'methods', 'predict', 'tree'},
-  'step': {'tuned', 'predict', 'cross_entropy'},
+  'step': {'tuned', 'predict', 'cross_entropy', 'mesh'},
 }
 # What a folder must not know, whoever offers it.
 NEVER = {

@@ -20,7 +20,7 @@ from absl import flags
 
 from ptjax import main
 
-FLAGS = ('mode', 'prompt', 'input', 'output', 'workdir', 'format')
+FLAGS = ('mode', 'prompt', 'input', 'output', 'workdir', 'format', 'target')
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 

@@ -16,15 +16,13 @@ from ptjax import config as config_lib
 from ptjax import parts
 from ptjax.data.batch import Encoded
 from ptjax.models.t5 import T5Config
+from ptjax.weights import published
 
-VOCAB = 32_128
-
-# Raffel et al. 2020, and the sizes of 1.1 in T5X's gin files.
+# Those that fit into a laptop's memory.
 T5_1_1 = {
-  'small': T5Config(VOCAB, 512, 64, 1024, 8, 8, 6),
-  'base': T5Config(VOCAB, 768, 64, 2048, 12, 12, 12),
-  'large': T5Config(VOCAB, 1024, 64, 2816, 24, 24, 16),
-  'xl': T5Config(VOCAB, 2048, 64, 5120, 24, 24, 32),
+  name: sizes
+  for name, sizes in published.T5_1_1.items()
+  if name in ('small', 'base', 'large', 'xl')
 }
 NAMES = ('miniature', *T5_1_1)
 

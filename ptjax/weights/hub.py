@@ -32,13 +32,23 @@ _PUBLISHED = (
 def fetch_model(name: str) -> pathlib.Path:
   """The folder with a repository's config, tokenizer and best weights."""
   repository = _Repository(name)
-  config = repository.file('config.json')
-  if config is None:
-    raise repository.error('config.json, which every model has')
+  config = _config(repository)
   _fetch_weights(repository)
   for file in _TOKENIZER:
     repository.file(file)
   return config.parent
+
+
+def fetch_config(name: str) -> pathlib.Path:
+  """The folder with a repository's config.json, and maybe nothing else."""
+  return _config(_Repository(name)).parent
+
+
+def _config(repository: '_Repository') -> pathlib.Path:
+  config = repository.file('config.json')
+  if config is None:
+    raise repository.error('config.json, which every model has')
+  return config
 
 
 def _fetch_weights(repository: '_Repository') -> None:

@@ -28,7 +28,7 @@ from ptjax import files
 from ptjax.config import UserError
 from ptjax.weights import families, hf, hub, t5x, table
 
-_DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 _CHUNK = 1 << 20  # values read at a time: 4 MiB of float32
 _EMBEDDED = {
   'miniature': 'miniature/t5',
@@ -76,29 +76,23 @@ def load(
     **overrides: keys of config.json that win over the file, for checkpoints
       that do not say them, such as `relative_attention_max_distance`.
   """
-  if dtype not in _DTYPES:
-    raise UserError(
-      f'dtype is {dtype!r}; expected one of {", ".join(_DTYPES)}.'
-    )
+  if dtype not in DTYPES:
+    raise UserError(f'dtype is {dtype!r}; expected one of {", ".join(DTYPES)}.')
   folder = resolve(name)
-  source, config = _open(folder, overrides)
+  source, config = describe(folder, **overrides)
   family = families.of_config(config)
   rows = family.tensors(config)
   table.check(rows, source, where=str(folder))
-  model = family.NETWORK(config, dtype=_DTYPES[dtype])
+  model = family.NETWORK(config, dtype=DTYPES[dtype])
   places = placement(model) if placement else None
   params: dict[str, Any] = {}
   for row in rows if parameters else ():
     place = places[row.path] if places else None
-    array = _array(source, row, np.dtype(_DTYPES[dtype]), place)
-    *scopes, leaf = row.path.split('/')
-    scope = params
-    for key in scopes:
-      scope = scope.setdefault(key, {})
+    array = _array(source, row, np.dtype(DTYPES[dtype]), place)
     if device_put and not places:
       # Waited for, so that one array at a time is on its way.
       array = jax.block_until_ready(jax.device_put(array))
-    scope[leaf] = array
+    put(params, row.path, array)
   return Loaded(
     model=model,
     params=params,
@@ -114,7 +108,17 @@ def embedded(name: str) -> bool:
   return str(name) in _EMBEDDED
 
 
-def resolve(name: str) -> pathlib.Path:
+def put(params: dict[str, Any], path: str, leaf: Any) -> None:
+  """Puts a parameter where its slash-name says."""
+  *scopes, name = path.split('/')
+  for key in scopes:
+    params = params.setdefault(key, {})
+  params[name] = leaf
+
+
+def resolve(
+  name: str, *, fetch: Callable[[str], pathlib.Path] = hub.fetch_model
+) -> pathlib.Path:
   """The folder of a model, fetched from the hub where that is meant."""
   name = str(name)
   if name in _EMBEDDED:
@@ -131,24 +135,31 @@ def resolve(name: str) -> pathlib.Path:
     raise UserError(
       f'There is no model {name!r}; an embedded one is {near[0]!r}.'
     )
-  return hub.fetch_model(name)
+  return fetch(name)
 
 
-def _open(
-  folder: pathlib.Path, overrides: dict[str, Any]
+def describe(
+  folder: pathlib.Path, **overrides: Any
 ) -> tuple[table.Source, Any]:
   """The family's view of the files, and the network they describe."""
-  values = _read_json(folder / 'config.json')
   if t5x.is_checkpoint(folder):
+    values = _read_json(folder / 'config.json')
     source, family = t5x.Checkpoint(folder), families.of_type('t5')
     values = t5x.sizes(source, where=str(folder)) | values
   else:
-    _refuse_family(values, folder)
+    values = settings(folder)
     family = families.of_type(values['model_type'])
     source = hf.open_folder(folder)
   source, tied = family.canonical(source, where=str(folder))
   values |= overrides
   return source, family.config(values, tied=tied, where=str(folder))
+
+
+def settings(folder: pathlib.Path) -> dict[str, Any]:
+  """A folder's config.json, of a family that can be loaded."""
+  values = _read_json(folder / 'config.json')
+  _refuse_family(values, folder)
+  return values
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def copy(name: str, folder: pathlib.Path) -> pathlib.Path:
   """A recorded folder that a test may break, as safetensors."""
   shutil.copytree(causal_models.FOLDER / name, folder)
   if not (folder / 'model.safetensors').exists():
-    source, _ = load._open(folder, {})
+    source, _ = load.describe(folder)
     shapes = source.shapes.items()
     tensors = {n: source.read(n, 0, shape[0]) for n, shape in shapes}
     (folder / 'pytorch_model.bin').unlink()
@@ -62,7 +62,7 @@ def same(one: load.Loaded, other: load.Loaded) -> bool:
 @pytest.mark.parametrize('name', CASES)
 def test_devices_read_their_own_part(name):
   """Every box of every parameter is cut from the file as from the whole."""
-  source, config = load._open(causal_models.FOLDER / name, {})
+  source, config = load.describe(causal_models.FOLDER / name)
   rng = np.random.default_rng(0)
   for row in families.of_config(config).tensors(config):
     whole = case(name).params
@@ -77,7 +77,7 @@ def test_devices_read_their_own_part(name):
 
 def test_a_box_reads_only_its_rows(monkeypatch):
   """One head of a fused kernel: a third of the rows, in each layer."""
-  source, config = load._open(causal_models.FOLDER / 'pythia', {})
+  source, config = load.describe(causal_models.FOLDER / 'pythia')
   rows = {r.path: r for r in families.of_config(config).tensors(config)}
   row = rows['layers/attention/query_key_value/kernel']
   read, calls = source.read, []

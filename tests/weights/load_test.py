@@ -375,7 +375,7 @@ def test_two_devices_hold_their_halves():
 
 def test_devices_read_their_own_part():
   """Every box of every parameter is cut from the file as from the whole."""
-  source, config = load._open(t5_models.FOLDER / 't5_1_1', {})
+  source, config = load.describe(t5_models.FOLDER / 't5_1_1')
   rng = np.random.default_rng(0)
   for row in t5_table.tensors(config):
     whole = case('t5_1_1').params
@@ -389,7 +389,7 @@ def test_devices_read_their_own_part():
 
 def test_a_part_is_read_by_its_rows_alone():
   """Rows of the file: of a kernel the outputs, as tensor parallelism cuts."""
-  source, config = load._open(t5_models.FOLDER / 't5_1_1', {})
+  source, config = load.describe(t5_models.FOLDER / 't5_1_1')
   counted = Counted(source)
   path = 'encoder/layers/attention/query/kernel'
   (row,) = (r for r in t5_table.tensors(config) if r.path == path)

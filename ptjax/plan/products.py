@@ -1,0 +1,135 @@
+"""The matrix products of a traced function, counted from its shapes.
+
+Owns how often each product of a program is done, in loops too: what a compiler
+reports counts the body of a loop once. Knows no model; an operation is one
+multiplication or one addition, whatever else is computed is left out.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.extend import core
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+  """What the products of a program take, on all devices together.
+
+  Attributes:
+    operations: multiplications and additions.
+    frozen: bytes of frozen operands, each time they are read.
+    moved: bytes of the other operands and of the results.
+  """
+
+  operations: int = 0
+  frozen: int = 0
+  moved: int = 0
+
+  def __add__(self, other: 'Work') -> 'Work':
+    return Work(
+      self.operations + other.operations,
+      self.frozen + other.frozen,
+      self.moved + other.moved,
+    )
+
+  def __mul__(self, times: int) -> 'Work':
+    return Work(
+      self.operations * times, self.frozen * times, self.moved * times
+    )
+
+
+# What hands on an operand that is still the same weights.
+_SAME = frozenset(
+  (
+    'broadcast_in_dim',
+    'convert_element_type',
+    'copy',
+    'dynamic_slice',
+    'name',
+    'optimization_barrier',
+    'reshape',
+    'sharding_constraint',
+    'slice',
+    'squeeze',
+    'transpose',
+  )
+)
+
+
+def count(program: Any, frozen: Sequence[bool], *, loops: int = 1) -> Work:
+  """The products of a closed jaxpr.
+
+  Args:
+    frozen: of each input, whether it is a frozen weight.
+    loops: how often a loop runs that ends by a condition, such as decoding.
+  """
+  return _walk(program.jaxpr, list(frozen), loops)[0]
+
+
+def _walk(
+  program: Any, frozen: list[bool], loops: int
+) -> tuple[Work, list[bool]]:
+  """(its products, which of its results are still frozen weights)."""
+  held = {v for v, is_held in zip(program.invars, frozen) if is_held}
+  work = Work()
+
+  def holds(atom: Any) -> bool:
+    return not isinstance(atom, core.Literal) and atom in held
+
+  for eqn in program.eqns:
+    given, name = [holds(atom) for atom in eqn.invars], eqn.primitive.name
+    out = [False] * len(eqn.outvars)
+    if name == 'dot_general':
+      work += _product(eqn, given)
+    elif name == 'scan':
+      body = eqn.params['jaxpr'].jaxpr
+      inside, _ = _walk(body, given, loops)
+      work += inside * eqn.params['length']
+    elif name == 'while':
+      skipped = eqn.params['cond_nconsts']
+      body = eqn.params['body_jaxpr'].jaxpr
+      work += _walk(body, given[skipped:], loops)[0] * loops
+    elif name == 'cond':
+      each = [
+        _walk(branch.jaxpr, given[1:], loops)[0]
+        for branch in eqn.params['branches']
+      ]
+      work += max(each, key=lambda w: w.operations)
+    elif inner := _inner(eqn):
+      inside, out = _walk(inner, given, loops)
+      work += inside
+    elif name in _SAME:
+      out = given[: len(out)]
+    held |= {v for v, is_held in zip(eqn.outvars, out) if is_held}
+  return work, [holds(atom) for atom in program.outvars]
+
+
+def _inner(eqn: Any) -> Any:
+  """The program that an equation calls once with its own inputs."""
+  for key in ('jaxpr', 'call_jaxpr', 'fun_jaxpr'):
+    found = eqn.params.get(key)
+    found = getattr(found, 'jaxpr', found)
+    if found is not None and len(found.invars) == len(eqn.invars):
+      return found
+  return None
+
+
+def _product(eqn: Any, given: list[bool]) -> Work:
+  (contracted, _), _ = eqn.params['dimension_numbers']
+  left, right = (atom.aval for atom in eqn.invars)
+  (result,) = (v.aval for v in eqn.outvars)
+  length = math.prod(left.shape[axis] for axis in contracted)
+  sizes = [_bytes(aval) for aval in (left, right)]
+  frozen = sum(size for size, is_held in zip(sizes, given) if is_held)
+  return Work(
+    operations=2 * math.prod(result.shape) * length,
+    frozen=frozen,
+    moved=sum(sizes) - frozen + _bytes(result),
+  )
+
+
+def _bytes(aval: Any) -> int:
+  return math.prod(aval.shape) * jax.numpy.dtype(aval.dtype).itemsize

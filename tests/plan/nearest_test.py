@@ -1,0 +1,47 @@
+"""Which changes are tried, and in which order."""
+
+import itertools
+
+from ptjax import config as config_lib
+from ptjax.plan import nearest
+
+
+def tried(devices=8, **changes):
+  config = config_lib.update(config_lib.default(), changes)
+  return list(nearest.changes(config, devices))
+
+
+def test_one_change_comes_before_two():
+  found = tried()
+  assert found[0] == {'mesh.data': 4, 'mesh.fsdp': 2, 'mesh.tensor': 1}
+  remat = found.index({'remat': True})
+  parts = found.index({'train.accumulate': 2})
+  assert remat < parts
+  assert parts < found.index({'remat': True, 'train.accumulate': 2})
+  assert {'mesh.data': 1, 'mesh.fsdp': 1, 'mesh.tensor': 8} in found
+
+
+def test_nothing_that_is_set_is_undone():
+  found = tried(**{'remat': True, 'mesh.tensor': 2, 'train.accumulate': 4})
+  assert found
+  for words in found:
+    assert 'remat' not in words
+    assert words.get('mesh.fsdp', 1) * words.get('mesh.tensor', 2) >= 2
+    assert words.get('train.accumulate', 8) in (8, 16, 32)
+
+
+def test_nothing_is_tried_twice():
+  found = tried()
+  for one, other in itertools.combinations(found, 2):
+    assert one != other
+
+
+def test_rows_may_be_cut_instead_of_layers():
+  """As many parts of the weights, and fewer activations on a device."""
+  fsdp = {'mesh.data': 1, 'mesh.fsdp': 8, 'mesh.tensor': 1}
+  assert tried(**{'mesh.tensor': 8})[0] == fsdp
+
+
+def test_on_one_device_there_is_no_mesh_to_change():
+  for words in tried(devices=1):
+    assert set(words) <= {'remat', 'train.accumulate'}

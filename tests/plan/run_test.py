@@ -1,0 +1,147 @@
+"""A plan of a tiny run: by the estimate, and compiled where libtpu is."""
+
+import dataclasses
+import importlib.util
+import re
+
+import pytest
+import tiny
+
+from ptjax import config as config_lib
+from ptjax import mesh, parts
+from ptjax.plan import ahead, run, steps, targets
+
+# Heads for eight devices; a vocabulary that they cut.
+T5 = tiny.changed(num_heads=8, d_ff=40, vocab_size=64)
+
+needs_compiler = pytest.mark.skipif(
+  importlib.util.find_spec('libtpu') is None,
+  reason="libtpu is not installed: pip install -e '.[plan]'",
+)
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory):
+  return tiny.model_folder(tmp_path_factory.mktemp('plan') / 't5', T5)
+
+
+def config(model, **changes):
+  values = {
+    'model': str(model),
+    'task': 'cb',
+    'method.length': 5,
+    'train.batch_size': 8,
+    'eval.batch_size': 8,
+    'eval.rank': False,
+    'input_length': 24,
+    'plan.targets': 4,
+    'mesh.data': 2,
+    'mesh.fsdp': 4,
+    **changes,
+  }
+  return config_lib.update(config_lib.default(), values)
+
+
+def test_gpus_are_planned_by_the_estimate(model, capsys):
+  (found,) = run.run(config(model), 'h100:8')
+  assert found.fits and found.change is None
+  train = found.fact('train')
+  assert train.compiled is None and train.about > 0
+  said = capsys.readouterr().out
+  assert 'mesh data 2 x fsdp 4 x tensor 1' in said
+  assert 'estimated' in said and 'chip-hours' in said
+
+
+def test_operations_are_those_of_every_layer(model):
+  """By hand: two encoder and three decoder layers, head, backward."""
+  layout = mesh.abstract(config(model), 8, platform='gpu')
+  made = parts.outlined(config(model), layout)
+  found = steps.trace(made, 'train').work
+  B, J, T = 8, 5 + 24, 4
+  D, H, K, F, V = 24, 8, 5, 40, 64
+  inner = H * K
+  encoder = 2 * B * J * (4 * D * inner + 3 * D * F)
+  decoder = 2 * B * T * (4 * D * inner + 2 * D * inner + 3 * D * F)
+  cross = 2 * B * J * 2 * D * inner
+  head = 2 * B * T * D * V
+  scores = 4 * B * inner * (2 * J * J + 3 * (T * T + T * J))
+  once = 2 * encoder + 3 * (decoder + cross) + head
+  # Frozen products are done once more backward, those of activations twice.
+  assert found.operations == pytest.approx(2 * once + 3 * scores, rel=0.01)
+
+
+def test_what_does_not_fit_is_told_with_the_nearest_that_does(
+  model, monkeypatch, capsys
+):
+  whole = {'mesh.data': 8, 'mesh.fsdp': 1, 'plan.steps': ('train',)}
+  c = config(model, **whole)
+  (found,) = run.run(c, 'a100:8')
+  assert found.fits
+  # Of which jax takes three quarters.
+  small = dataclasses.replace(
+    targets.CHIPS['a100'], memory=found.fact('train').peak
+  )
+  monkeypatch.setitem(targets.CHIPS, 'a100', small)
+  (found,) = run.run(c, 'a100:8')
+  assert not found.fits
+  assert found.change.plan.fits
+  assert found.change.words.keys() & {'mesh.fsdp', 'mesh.tensor'}
+  said = capsys.readouterr().out
+  assert 'train does not fit; the nearest that does (by the estimate): ' in said
+  monkeypatch.setitem(
+    targets.CHIPS, 'a100', dataclasses.replace(small, memory=1000)
+  )
+  (found,) = run.run(c, 'a100:8')
+  assert found.change is None
+  assert 'take more chips' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  'words,said',
+  [
+    (('--target=v9:2x2',), 'targets are v4:2x2x2'),
+    ((), '--mode=plan needs --target='),
+    (('--target=h100:3', '--config.mesh.fsdp=2'), 'there are 3'),
+    (('--target=h100', '--workdir=x'), '--workdir does nothing'),
+    (('--target=h100', '--config.plan.members=(0,)'), 'prompts are from 1'),
+  ],
+)
+def test_a_mistake_is_one_sentence(call, words, said):
+  file = '--config=configs/superglue.py'
+  code, _, stderr = call(file, '--mode=plan', *words)
+  assert code == 2 and said in stderr
+  assert len(stderr.strip().splitlines()) == 1
+
+
+def test_without_the_compiler_the_line_that_installs_it(call, monkeypatch):
+  find = importlib.util.find_spec
+  monkeypatch.setattr(
+    importlib.util,
+    'find_spec',
+    lambda name: None if name == 'libtpu' else find(name),
+  )
+  code, _, stderr = call(
+    '--config=configs/superglue.py', '--mode=plan', '--target=v5e:2x4'
+  )
+  assert code == 2
+  assert "pip install -e '.[plan]'" in stderr
+
+
+@needs_compiler
+def test_a_step_compiles_for_a_tpu_and_sends_what_the_plan_names(model):
+  """Kernels are gathered a layer at a time, never the vocabulary."""
+  c = config(model)
+  target = targets.parse('v5e:2x4')
+  made = parts.outlined(c, mesh.make(c, ahead.devices(target)))
+  step = steps.trace(made, 'train')
+  compiled = ahead.compile_(step.traced)
+  assert compiled.fits
+  assert 0 < compiled.arguments < compiled.peak < 2**24
+  assert set(compiled.sent) <= {
+    *('all-gather', 'all-reduce', 'collective-permute'),
+  }
+  gathered = [c for c in compiled.collectives if c.kind == 'all-gather']
+  assert gathered
+  for each in gathered:
+    sizes = set(map(int, re.findall(r'\d+', each.shape.partition('{')[0])))
+    assert T5.vocab_size not in sizes, each

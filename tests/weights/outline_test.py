@@ -1,0 +1,71 @@
+"""Shapes without weights are those that the weights have."""
+
+import shutil
+
+import jax
+import jax.numpy as jnp
+import pytest
+import tiny
+from goldens import causal_models
+
+from ptjax import tree
+from ptjax.config import UserError
+from ptjax.weights import load, outline, published
+
+
+@pytest.fixture
+def outlined():
+  class Nowhere(dict):
+    def __missing__(self, key):
+      return None
+
+  def run(name):
+    return outline.outline(
+      str(name), dtype='bfloat16', place=lambda model: Nowhere()
+    )
+
+  return run
+
+
+@pytest.mark.parametrize('whole', [True, False])
+@pytest.mark.parametrize('family', ['t5', 'pythia', 'gpt2'])
+def test_they_are_those_of_the_loaded_model(family, whole, tmp_path, outlined):
+  """From a folder with its files, or with config.json alone."""
+  folder = causal_models.FOLDER / family
+  if family == 't5':
+    folder = tiny.model_folder(tmp_path / 'whole')
+  loaded = load.load(str(folder), dtype='bfloat16')
+  if not whole:
+    (tmp_path / 'config').mkdir()
+    shutil.copy(folder / 'config.json', tmp_path / 'config')
+    folder = tmp_path / 'config'
+  found = outlined(folder)
+  assert found.config == loaded.config
+  want = {
+    name: (leaf.shape, leaf.dtype)
+    for name, leaf in tree.flatten(loaded.params).items()
+  }
+  assert want == {
+    name: (leaf.shape, leaf.dtype)
+    for name, leaf in tree.flatten(found.params).items()
+  }
+  assert all(
+    isinstance(leaf, jax.ShapeDtypeStruct)
+    for leaf in jax.tree.leaves(found.params)
+  )
+
+
+def test_a_published_model_needs_no_hub(outlined):
+  """T5 1.1 XXL and its adaptations have 11.135 billion parameters."""
+  found = outlined('google/t5-xxl-lm-adapt')
+  assert tree.count(found.params) == 11_135_332_352
+  assert found.model.dtype == jnp.bfloat16
+  for name in ('google/t5-v1_1-xxl', 'google/flan-t5-xxl'):
+    assert published.sizes(name) == found.config
+  assert published.sizes('google/t5-huge-lm-adapt') is None
+  assert published.sizes('google/t5-xxl') is None
+
+
+def test_another_model_is_asked_for_and_told(outlined):
+  with pytest.raises(UserError, match='HF_HUB_OFFLINE'):
+    outlined('google/t5-huge-lm-adapt')
