@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ptjax import config as config_lib
-from ptjax import serve, workdir
+from ptjax import files, serve, workdir
 from ptjax import train as train_lib
 from ptjax.config import UserError
 from ptjax.export import names
@@ -71,7 +71,7 @@ def train(
       config_lib.miniature(config, method=name)
   config = config_lib.update(config.copy_and_resolve_references(), settings)
   _refuse_late(config)
-  path = pathlib.Path(folder) if folder else None
+  path = files.local('folder', folder) if folder else None
   path = path or workdir.fresh('train', root=pathlib.Path('runs'))
   return train_lib.run(config, path)
 

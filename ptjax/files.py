@@ -1,6 +1,6 @@
 """Files that are whole or not there, and names near one that is missing.
 
-Owns writing aside and renaming. Knows no format.
+Owns writing aside and renaming, and what is a name of a file. Knows no format.
 """
 
 import contextlib
@@ -8,6 +8,8 @@ import difflib
 import os
 import pathlib
 from collections.abc import Iterator
+
+from ptjax.config import UserError
 
 
 @contextlib.contextmanager
@@ -33,6 +35,22 @@ def replaced(
     os.replace(aside, path)
   finally:
     aside.unlink(missing_ok=True)
+
+
+def local(flag: str, name: str | os.PathLike) -> pathlib.Path:
+  """The path that a flag names; ~ is the user's home.
+
+  Raises:
+    UserError: it is an address, such as gs://bucket/run, which a file system
+      would take for a folder of that name here.
+  """
+  scheme, mark, _ = str(name).partition('://')
+  if mark and scheme.isalnum():
+    raise UserError(
+      f'{flag}={name}: nothing is written to {scheme}:// itself; name a '
+      'folder, on a disk that all hosts share where there are several'
+    )
+  return pathlib.Path(name).expanduser()
 
 
 def near(path: pathlib.Path, *, folders: bool = False) -> str:

@@ -16,6 +16,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from ptjax import config as config_lib
+from ptjax import files
 from ptjax.config import UserError, nearest, one_of
 
 MODES = (
@@ -158,6 +159,8 @@ def _check_flags(mode: str, config: Any) -> None:
       raise UserError(
         f'--{flag.name} does nothing in --mode={mode}; leave it out'
       )
+  for flag in (_WORKDIR, _OUTPUT):
+    files.local(f'--{flag.name}', flag.value)
 
 
 def _os_error(error: OSError) -> str:
@@ -169,7 +172,7 @@ def _os_error(error: OSError) -> str:
 
 def _folder(mode: str) -> pathlib.Path:
   if _WORKDIR.value:
-    return pathlib.Path(_WORKDIR.value).expanduser()
+    return files.local('--workdir', _WORKDIR.value)
   from ptjax import workdir
 
   name = pathlib.Path(

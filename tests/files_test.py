@@ -5,6 +5,7 @@ import os
 import pytest
 
 from ptjax import files
+from ptjax.config import UserError
 
 
 @pytest.mark.parametrize('sync', (False, True))
@@ -40,3 +41,11 @@ def test_names_near_a_missing_one(tmp_path):
   assert found == f', did you mean {str(tmp_path / "model")!r}?'
   assert files.near(tmp_path / 'dev.csv') == ''
   assert files.near(tmp_path / 'far' / 'away') == ''
+
+
+def test_an_address_is_no_name_of_a_folder(monkeypatch):
+  monkeypatch.setenv('HOME', '/home/me')
+  assert str(files.local('--workdir', '~/a b:c')) == '/home/me/a b:c'
+  for name in ('gs://bucket/run', 's3://bucket/run'):
+    with pytest.raises(UserError, match=f'^--workdir={name}: .* name a folder'):
+      files.local('--workdir', name)

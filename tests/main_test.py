@@ -41,6 +41,7 @@ def rows(tmp_path):
     ('', ['--wrkdir=x'], "did you mean 'workdir'"),
     ('', ['--mode=score'], '--workdir does nothing in --mode=score'),
     ('', ['--prompt=x'], '--prompt is for the other modes'),
+    ('', ['--workdir=gs://a/b'], '--workdir=gs://a/b: nothing is written to'),
     ('', ['--input=x'], '--input does nothing in --mode=train'),
     ('', ['--mode=pretrain'], 'needs --config=configs/pretrain.py'),
     ('', ['extra'], "'extra' is no flag"),

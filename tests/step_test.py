@@ -154,6 +154,7 @@ class Linear:
 def test_an_update_that_is_not_finite_is_not_made():
   """Loss and gradient are; what the next step would start from is not."""
   batch = {
+    'inputs': np.ones((2, 4), np.int32),
     'targets': np.ones((2, 3), np.int32),
     'target_mask': np.ones((2, 3), bool),
   }
@@ -234,7 +235,11 @@ def test_members_are_the_same_in_turn_and_side_by_side(parts, monkeypatch):
   assert np.abs(np.diff(nats_ExBxC, axis=0)).min() > 0
 
 
-def test_on_a_cpu_members_take_turns_in_the_memory_of_one(parts):
+def test_long_batches_of_members_take_turns_in_the_memory_of_one(
+  parts, monkeypatch
+):
+  """On a CPU; what is long is set down to one piece."""
+  monkeypatch.setattr(step, 'CPU_PIECES', 1)
   tuned_model, _, _, make_tx = parts
 
   def temporary(size):

@@ -12,6 +12,7 @@ for the queries of all rows.
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -151,6 +152,7 @@ def _product(left: jax.Array, right: jax.Array) -> jax.Array:
   return jnp.matmul(left, right, preferred_element_type=layers.wide(left.dtype))
 
 
+@jax.custom_jvp
 def softmax_over(scores: Sequence[jax.Array]) -> list[jax.Array]:
   """The softmax over the last axes of all blocks together, a block each.
 
@@ -165,6 +167,17 @@ def softmax_over(scores: Sequence[jax.Array]) -> list[jax.Array]:
   powers = [jnp.exp(block - top) for block in scores]
   total = sum(jnp.sum(block, axis=-1, keepdims=True) for block in powers)
   return [block / total for block in powers]
+
+
+@softmax_over.defjvp
+def _softmax_over_jvp(primals: Any, tangents: Any) -> Any:
+  """From the weights alone: the powers and their sum are not read again."""
+  weights, (slopes,) = softmax_over(*primals), tangents
+  mean = sum(
+    jnp.sum(weight * slope, axis=-1, keepdims=True)
+    for weight, slope in zip(weights, slopes)
+  )
+  return weights, [w * (slope - mean) for w, slope in zip(weights, slopes)]
 
 
 def frequencies(size: int, base: float) -> np.ndarray:
