@@ -12,7 +12,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from ptjax import config as config_lib
-from ptjax import files, processes, progress, report, train, workdir, writer
+from ptjax import (
+  costs,
+  files,
+  processes,
+  progress,
+  report,
+  train,
+  workdir,
+  writer,
+)
 from ptjax.config import UserError
 
 Values = tuple[str, ...]  # one of each key
@@ -93,6 +102,8 @@ def _left(
   values: dict[str, Any] = {}
   for (first, *inner), out in found.items():
     entry = {'score': out['score'], 'tasks': _scores(out)}
+    spent = {n: t['costs'] for n, t in out['tasks'].items() if 'costs' in t}
+    entry |= {'costs': spent} if spent else {}
     if inner:
       values.setdefault(first, {})[inner[0]] = entry
     else:
@@ -107,12 +118,16 @@ def _scores(found: dict[str, Any]) -> dict[str, Any]:
 def table(
   keys: Sequence[str], found: dict[Values, dict[str, Any]]
 ) -> list[list[str]]:
-  """A row a run: each task's average ± standard deviation, and the mean."""
+  """A row a run: each task's average ± standard deviation, the mean, and what
+  it cost where all runs say so."""
   names = list(next(iter(found.values()))['tasks'])
-  rows = [[*keys, *names, 'score']]
-  for values, out in found.items():
-    each = [*_scores(out).values(), out['score']]
-    rows.append([*values, *(report.average(score) for score in each)])
+  spent = [costs.row(out) for out in found.values()]
+  head = costs.HEAD if all(spent) else []
+  rows = [[*keys, *names, 'score', *head]]
+  for (values, out), cost in zip(found.items(), spent):
+    scores = [*_scores(out).values(), out['score']]
+    each = [report.average(score) for score in scores]
+    rows.append([*values, *each, *(cost if head else [])])
   return rows
 
 

@@ -64,7 +64,7 @@ def default() -> ConfigDict:
 
   # What trains.
   c.method = ConfigDict()
-  # soft_prompt | model_tuning | hard_prompt | none
+  # soft_prompt | model_tuning | lora | ia3 | bitfit | hard_prompt | none
   c.method.name = 'soft_prompt'
   c.method.length = 100  # virtual tokens
   c.method.init = 'labels'  # labels | vocabulary | uniform | text | file
@@ -76,6 +76,9 @@ def default() -> ConfigDict:
   c.method.instruction = ''  # of hard_prompt: text in front; '' = none
   c.method.demonstrations = 0  # of hard_prompt: training examples, by seed
   c.method.separator = '\n\n'  # of hard_prompt: between these and the input
+  c.method.rank = 8  # of lora
+  c.method.alpha = 16.0  # of lora: its maps are multiplied by alpha / rank
+  c.method.targets = ()  # of lora, ia3, bitfit: ends of linear maps' names
   # Prompts trained side by side on one copy of the weights: seeds x lr x init.
   c.population = ConfigDict()
   c.population.seeds = 1  # members that differ in seed: seed, seed + 1, …
@@ -90,11 +93,12 @@ def default() -> ConfigDict:
   c.tune = ()  # regular expressions over parameter names; () = the method's
 
   c.optimizer = ConfigDict()
-  c.optimizer.name = 'adafactor'  # adafactor | adamw
-  c.optimizer.lr = 0.3  # learning rate at its highest
+  c.optimizer.name = 'auto'  # adafactor | adamw; auto = the method's, as lr
+  c.optimizer.lr = -1.0  # at its highest; -1 = the method's, see OPTIMIZERS
   c.optimizer.schedule = 'constant'  # constant | linear | cosine | rsqrt
   c.optimizer.warmup = 0  # steps from 0 to lr
-  c.optimizer.weight_decay = 1e-5  # a step; adafactor: not multiplied by lr
+  # A step, adafactor's not multiplied by lr; -1 = the method's.
+  c.optimizer.weight_decay = -1.0
   c.optimizer.clip = 1.0  # adafactor: RMS of an update; adamw: gradient norm
   c.optimizer.decay_rate = 0.8  # adafactor: exponent of the second moment's
   c.optimizer.decay_offset = 0  # adafactor: its step 0; T5X: -1_100_000
@@ -114,6 +118,7 @@ def default() -> ConfigDict:
   c.train.log_every = 50  # steps between lines in metrics.jsonl
   c.train.patience = 0  # evaluations without a better one that end it; 0 = none
   c.train.in_flight = 8  # steps that may run ahead of the host
+  c.train.costs = 0  # steps timed at the end, memory looked at; 0 = none
 
   c.eval = ConfigDict()
   c.eval.batch_size = 64  # examples
@@ -170,6 +175,34 @@ def miniature(c: ConfigDict, *, method: str = 'soft_prompt') -> ConfigDict:
   if method != 'hard_prompt':
     c.input_length, c.buckets = 48, (32, 48)
   c.eval.split = 'test'  # chosen on dev, reported on test
+  return c
+
+
+# A method's optimizer, learning rate and weight decay: as published for models
+# of hundreds of millions of parameters or more (a soft prompt's by Lester et
+# al. 2021), and the rate for the embedded ones, which was found on them.
+OPTIMIZERS: dict[str, tuple[str, float, float, float]] = {
+  'soft_prompt': ('adafactor', 0.3, 1e-5, 0.3),
+  'model_tuning': ('adamw', 3e-4, 0.0, 5e-4),
+  'lora': ('adamw', 1e-3, 0.0, 5e-3),
+  'ia3': ('adamw', 8e-3, 0.0, 3e-2),
+  'bitfit': ('adamw', 1e-3, 0.0, 1e-2),
+}
+
+
+def resolved(c: ConfigDict) -> ConfigDict:
+  """A copy in which what hangs on the method is said in numbers."""
+  c = c.copy_and_resolve_references()
+  name, lr, decay, embedded = OPTIMIZERS.get(
+    c.method.name, OPTIMIZERS['soft_prompt']
+  )
+  own = c.optimizer
+  if own.name == 'auto':
+    own.name = name
+  if own.lr == -1:
+    own.lr = embedded if c.model.partition('/')[0] == 'miniature' else lr
+  if own.weight_decay == -1:
+    own.weight_decay = decay
   return c
 
 

@@ -157,7 +157,7 @@ class TaskRun:
 
   def _health(self) -> None:
     """What can be known before step 1; ends a run that could not learn."""
-    batch = next(self._batches(0))
+    batch = next(self.batches(0))
     tuned_base.check_ports(
       self.parts.tuned_model,
       *(_member(self.state.tuned, 0), self.frozen, _member(batch, 0)),
@@ -210,7 +210,7 @@ class TaskRun:
       out[f'untuned_{by}'] = found['score']
     return out
 
-  def _batches(self, start: int) -> Iterator[dict[str, np.ndarray]]:
+  def batches(self, start: int) -> Iterator[dict[str, np.ndarray]]:
     """Each member's own order of the examples, side by side."""
     streams = [
       self.train.train_batches(
@@ -235,7 +235,7 @@ class TaskRun:
     folder = self.workdir / 'profile' / self.name
     trace = profile.Trace(self.config.profile, folder, say=self.log.say)
     with bar as bar, trace:
-      batches, over = self._batches(step_now), self._over()
+      batches, over = self.batches(step_now), self._over()
       while step_now < train.steps and not over:
         self.state, metrics = trace(
           self.parts.train_step, self.state, self.frozen, next(batches)

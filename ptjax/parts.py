@@ -73,6 +73,16 @@ class Parts:
       out_shardings=self.layout.whole,
     )
 
+  def step_memory(self, state: Any, frozen: Any, batch: Any) -> int:
+    """Bytes of a device that the compiler gives a step; compiles it anew."""
+
+    def needed(*arguments: Any) -> int:
+      found = self.placed_step.lower(*arguments).compile().memory_analysis()
+      held = found.argument_size_in_bytes + found.output_size_in_bytes
+      return held - found.alias_size_in_bytes + found.temp_size_in_bytes
+
+    return self._placed(needed, axis=1)(state, frozen, batch)
+
   @functools.cached_property
   def answers(self) -> Any:
     return self._placed(self.placed_answers)
@@ -184,18 +194,24 @@ class Parts:
     return self.layout.replicate(stack(owns)), tree.unflatten(rest)
 
   def _check_shapes(self, held: dict[str, Any], model: dict[str, Any]) -> None:
-    width = self.loaded.config.d_model
+    own = self.tuned_model.own_shapes(self.loaded.params)
+    needed = {name: leaf.shape for name, leaf in model.items()} | own
     for name, array in held.items():
-      shape = model[name].shape if name in model else (*array.shape[:1], width)
-      if name not in model and name != 'prompt/encoder':
+      if name not in needed:
         raise UserError(
           f'the prompt holds {name!r}, which {self.loaded.name} does not have'
         )
-      if array.shape != shape:
+      if array.shape != needed[name]:
         raise UserError(
           f'{name} of the prompt has shape {array.shape}, but '
-          f'{self.loaded.name} needs {shape}'
+          f'{self.loaded.name} needs {needed[name]}'
         )
+    missing = [name for name in own if name not in held]
+    if missing:
+      raise UserError(
+        f'the prompt lacks {missing[0]!r}, which '
+        f'{self.config.method.name} has on {self.loaded.name}'
+      )
 
 
 def stack(members: Sequence[Any]) -> Any:
@@ -219,6 +235,7 @@ def build(config: ConfigDict) -> Parts:
     UserError: before anything expensive, for all that can be known from the
       configuration alone; then for what the files say.
   """
+  config = config_lib.resolved(config)
   check(config)
   method = base.make(config.method)
   layout = mesh.make(config)
@@ -302,6 +319,7 @@ def _check_fit(
 
 def check(config: ConfigDict, layout: mesh.Layout | None = None) -> None:
   """Refuses values that no run can have, on this mesh or on all devices."""
+  config = config_lib.resolved(config)
   one_of('dtype', config.dtype, DTYPES)
   one_of('eval.by', config.eval.by, ('generate', 'rank'))
   one_of('eval.split', config.eval.split, ('dev', 'test'))
@@ -329,6 +347,7 @@ def check(config: ConfigDict, layout: mesh.Layout | None = None) -> None:
     'shots',
     'target_length',
     'train.patience',
+    'train.costs',
     'profile',
   )
   for key in least_0:

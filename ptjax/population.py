@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ptjax import config as config_lib
 from ptjax.config import UserError
 
 Batch = dict[str, np.ndarray]
@@ -31,6 +32,7 @@ def members(config: Any) -> tuple[Member, ...]:
   Raises:
     UserError: it multiplies to nothing, or has a member twice.
   """
+  config = config_lib.resolved(config)
   grid = config.population
   if grid.seeds < 1:
     raise UserError(

@@ -27,6 +27,9 @@ from ptjax.weights import load
 
 Row = dict[str, Any]
 
+# Keys of config.method that say what a file must hold, or how it is read.
+SHAPES = ('rank', 'alpha', 'targets')
+
 
 def run(
   config: Any, *, mode: str, source: str, target: str, prompt: str
@@ -94,6 +97,9 @@ def with_prompts(
   for found in prompts[:1]:
     method = found.record.get('method', {})
     config.method.name = method.get('name', 'soft_prompt')
+    for key in set(SHAPES) & set(method):
+      like = type(config.method[key])
+      config.method[key] = like(method[key])
     if 'prompt' in found.own:
       config.method.length = found.own['prompt']['encoder'].shape[0]
   made = made.of_method(config.method) if made else parts.build(config)
@@ -294,6 +300,12 @@ class Server:
       )
     name = row['prompt']
     if name in ('', None):
+      if self.names and not self.parts.tuned_model.method.front:
+        raise UserError(
+          f'row {number}: asks for the model alone, but {self.names[0]} is of '
+          f'{self.parts.config.method.name}, which changes the model for all '
+          'rows; give such rows to a call without --prompt'
+        )
       return -1
     if name not in self.names:
       raise UserError(

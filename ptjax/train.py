@@ -11,6 +11,7 @@ import jax
 
 from ptjax import config as config_lib
 from ptjax import (
+  costs,
   evaluate,
   loop,
   parts,
@@ -38,6 +39,7 @@ def run(config: Any, folder: pathlib.Path) -> dict[str, Any]:
   Tasks that stand in the folder's results are not trained again; one that was
   interrupted goes on where it was. A hard prompt is only scored.
   """
+  config = config_lib.resolved(config)
   tasks = check(config)
   with (
     processes.first_enters(workdir.claim(folder, config_lib.flatten(config))),
@@ -120,6 +122,12 @@ def _train(
       run_ = runs.pop(0)  # so that its state goes when it is done
       found[run_.name] = run_.run(wish)
       best, frozen = run_.state.best, run_.frozen
+      if config.train.costs:
+        found[run_.name]['costs'] = costs.measure(
+          *(made, run_.state, frozen),
+          batches=run_.batches(0),
+          saved=folder / 'prompts' / run_.name,
+        )
       if config.eval.submission:
         _submit(
           made,
@@ -143,6 +151,7 @@ def evaluate_only(
 
   Each example meets all prompts of its task in one pass.
   """
+  config = config_lib.resolved(config)
   tasks = check(config)
   hard_prompt.check_alone(config, prompt)
   prompts = {}

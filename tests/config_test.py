@@ -4,6 +4,7 @@ import pytest
 
 from ptjax import config as config_lib
 from ptjax.config import UserError
+from ptjax.methods import base
 
 
 def test_words_take_the_type_of_their_default():
@@ -71,3 +72,28 @@ def test_a_tuple_keeps_the_parentheses_of_its_items(text, value):
   c = config_lib.default()
   config_lib.assign(c, 'tune', text)
   assert tuple(c.tune) == value
+
+
+@pytest.mark.parametrize(
+  'words,expected',
+  [
+    ('', ('adafactor', 0.3, 1e-5)),
+    ('method.name=hard_prompt', ('adafactor', 0.3, 1e-5)),
+    ('method.name=lora', ('adamw', 5e-3, 0.0)),
+    ('method.name=lora,model=t5', ('adamw', 1e-3, 0.0)),
+    ('method.name=ia3,optimizer.lr=0.3', ('adamw', 0.3, 0.0)),
+    ('method.name=ia3,optimizer.name=adafactor', ('adafactor', 3e-2, 0.0)),
+    ('method.name=lora,optimizer.weight_decay=0.1', ('adamw', 5e-3, 0.1)),
+  ],
+)
+def test_a_method_brings_its_optimizer_but_what_is_set_counts(words, expected):
+  c = config_lib.apply_words(config_lib.default(), words)
+  found = config_lib.resolved(c).optimizer
+  assert (found.name, found.lr, found.weight_decay) == expected
+  assert c.optimizer.lr == (0.3 if 'lr=' in words else -1)  # a copy
+  assert config_lib.resolved(config_lib.resolved(c)).optimizer == found
+
+
+def test_every_method_that_trains_has_an_optimizer():
+  names = {*base.NAMES} - {'hard_prompt', 'none'}
+  assert set(config_lib.OPTIMIZERS) == names

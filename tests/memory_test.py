@@ -43,7 +43,7 @@ def compiled_bytes(
   init = functools.partial(model.init, jax.random.key(0))
   read = (ids, ids >= 0, *([ids] if isinstance(model, T5) else []))
   params = jax.eval_shape(lambda: nn.unbox(init(*read))['params'])
-  c = config_lib.default()
+  c = config_lib.resolved(config_lib.default())
   c.method.length, c.method.init = prompt, 'uniform'
   make = functools.partial(optimizer, c.optimizer)
   rows = jnp.zeros((members, prompt, SIZES.d_model))

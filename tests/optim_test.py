@@ -12,7 +12,7 @@ from ptjax.config import UserError
 
 
 def settings(**changes):
-  c = config_lib.default().optimizer
+  c = config_lib.resolved(config_lib.default()).optimizer
   for key, value in changes.items():
     c[key] = value
   return c
@@ -88,6 +88,7 @@ def test_the_t5x_preset_is_the_references():
 
 def test_the_default_is_the_papers():
   c = config_lib.preset(config_lib.default(), 'paper')
+  c = config_lib.resolved(c)
   assert (c.method.length, c.method.init) == (100, 'labels')
   assert (c.method.low, c.method.high) == (-0.5, 0.5)
   o = c.optimizer

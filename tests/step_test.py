@@ -22,7 +22,7 @@ def parts():
   c.method.length, c.method.init = 6, 'uniform'
   tuned_model = tuned_base.make(model, base.make(c.method))
   tuned, frozen = tuned_model.init(jax.random.key(1), params)
-  return tuned_model, tuned, frozen, make_tx(c.optimizer)
+  return tuned_model, tuned, frozen, make_tx(config_lib.resolved(c).optimizer)
 
 
 def make_tx(settings):
@@ -160,7 +160,7 @@ def test_an_update_that_is_not_finite_is_not_made():
   }
   start_at = {'w': jnp.arange(8.0)}
   for rate, made in ((3e38, False), (0.1, True)):
-    tx = make_tx(config_lib.default().optimizer)
+    tx = make_tx(config_lib.resolved(config_lib.default()).optimizer)
     state = step.init_state(
       jax.tree.map(jnp.copy, start_at), tx(rate), rng=jax.random.key(2)
     )

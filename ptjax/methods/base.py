@@ -6,14 +6,37 @@ Knows names and shapes of ports, not networks.
 import dataclasses
 import importlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
 
-from ptjax.config import one_of
+from ptjax.config import UserError, nearest, one_of
 
-NAMES = ('soft_prompt', 'model_tuning', 'hard_prompt', 'none')
+NAMES = (
+  'soft_prompt',
+  'model_tuning',
+  'lora',
+  'ia3',
+  'bitfit',
+  'hard_prompt',
+  'none',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear:
+  """The sizes of a linear map that has ports.
+
+  Attributes:
+    stack: (N,) in layers, whose maps lie in one array; else ().
+    inputs: I.
+    features: O, one axis or several.
+  """
+
+  stack: tuple[int, ...]
+  inputs: int
+  features: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,12 +48,18 @@ class Start:
     label_ids: the pieces of each label word of the task.
     text_ids: the pieces of `method.text`.
     prompt_PxD: the array of `method.file`.
+    linears: the model's linear maps by slash-name.
+    biases: shapes of the biases it has, of norms too, by slash-name.
   """
 
   embedding_VxD: jax.Array
   label_ids: Sequence[Sequence[int]] = ()
   text_ids: Sequence[int] = ()
   prompt_PxD: Any = None
+  linears: Mapping[str, Linear] = dataclasses.field(default_factory=dict)
+  biases: Mapping[str, tuple[int, ...]] = dataclasses.field(
+    default_factory=dict
+  )
 
 
 class Method(Protocol):
@@ -38,7 +67,7 @@ class Method(Protocol):
 
   Attributes:
     tune: regular expressions over the joined tree, whose names begin with
-      `prompt/` (the method's own) or `model/` (the frozen model's).
+      `model/` (the frozen model's) or with what `create` calls its own.
     front: virtual tokens put in front of every encoder input.
   """
 
@@ -62,3 +91,42 @@ def make(settings: Any) -> Method:
   module = importlib.import_module(f'ptjax.methods.{name}')
   keys = inspect.signature(module.Method).parameters
   return module.Method(**{key: settings[key] for key in keys})
+
+
+def chosen(
+  scopes: Iterable[str], targets: Sequence[str], *, default: Sequence[str]
+) -> list[str]:
+  """The slash-names that end in one of `targets`, whole parts of them.
+
+  Args:
+    targets: `method.targets`; () takes those of `default` that are there.
+
+  Raises:
+    UserError: one of them is the end of no name.
+  """
+  scopes = list(scopes)
+  ends = {t: [s for s in scopes if _ends(s, t)] for t in targets or default}
+  for target, found in ends.items():
+    if targets and not found:
+      last = sorted({scope.rpartition('/')[2] for scope in scopes})
+      raise UserError(
+        f'method.targets: {target!r} is no linear map of this model'
+        f'{nearest(target, last)}; it has {", ".join(last)}, which may be told '
+        f'apart by what is in front, as in {max(scopes, key=len, default="")}'
+      )
+  return [s for s in scopes if any(s in found for found in ends.values())]
+
+
+def _ends(scope: str, target: str) -> bool:
+  return f'/{scope}'.endswith(f'/{target}')
+
+
+def nested(ports: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+  """{'a/b': {port: array}} -> {'a': {'b': {port: array}}}."""
+  out: dict[str, Any] = {}
+  for scope, filled in ports.items():
+    node = out
+    for part in scope.split('/'):
+      node = node.setdefault(part, {})
+    node |= filled
+  return out

@@ -129,7 +129,10 @@ def to_vocab(head: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
 
 
 class Linear(nn.Module):
-  """A linear map; `axes` are the logical names of the kernel's."""
+  """A linear map; `axes` are the logical names of the kernel's.
+
+  Its ports stand in `ports`.
+  """
 
   features: int | tuple[int, ...]
   axes: tuple[str, ...]
@@ -142,15 +145,34 @@ class Linear(nn.Module):
   ) -> jax.Array:
     features = self.features
     features = (features,) if isinstance(features, int) else features
+    out_dtype = out_dtype or x.dtype
     shape = (x.shape[-1], *features)
     kernel = weight(self, 'kernel', shape, axes=self.axes, stddev=self.stddev)
-    if not self.bias:
-      return linear(x, kernel, out_dtype=out_dtype)
-    zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[1:])
-    bias = self.param('bias', zeros, features, jnp.float32)
+    scale_in = ports.read(self, 'scale_in')
+    if scale_in is not None:
+      x = x * scale_in.astype(x.dtype)
     y = _linear(x, kernel.astype(x.dtype))
-    y = (y + bias.astype(y.dtype)).astype(out_dtype or x.dtype)
-    return stack.keep(y)
+    if self.bias:
+      zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[1:])
+      bias = self.param('bias', zeros, features, jnp.float32)
+      y = y + bias.astype(y.dtype)
+    return stack.keep(self._tuned(x, y, out_dtype).astype(out_dtype))
+
+  def _tuned(self, x: jax.Array, y: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """y and what the ports add to it, then their scale."""
+    lora_a, lora_b = ports.read(self, 'lora_a'), ports.read(self, 'lora_b')
+    if lora_a is not None:
+      narrow = linear(x, lora_a)
+      y = y + _linear(narrow, lora_b.astype(x.dtype))
+    delta_bias = ports.read(self, 'delta_bias')
+    if delta_bias is not None:
+      y = y + delta_bias.astype(y.dtype)
+    scale = ports.read(self, 'scale')
+    if scale is None:
+      return y
+    # Kept for the scale's gradient, or the product would be made again.
+    y = stack.keep(y.astype(dtype)).astype(y.dtype)
+    return y * scale.astype(y.dtype)
 
 
 def weight(
@@ -182,7 +204,10 @@ class RMSNorm(nn.Module):
 
 
 class LayerNorm(nn.Module):
-  """To mean 0 and variance 1, in float32; then scale and bias."""
+  """To mean 0 and variance 1, in float32; then scale and bias.
+
+  Its port stands in `ports`.
+  """
 
   epsilon: float
 
@@ -197,6 +222,9 @@ class LayerNorm(nn.Module):
     y = y * jax.lax.rsqrt(
       jnp.mean(y * y, axis=-1, keepdims=True) + self.epsilon
     )
+    delta_D = ports.read(self, 'delta_bias')
+    if delta_D is not None:
+      bias_D = bias_D + delta_D
     y = y * scale_D.astype(y.dtype) + bias_D.astype(y.dtype)
     return y.astype(x.dtype)
 

@@ -4,11 +4,22 @@ A port is a variable of the flax collection `ports` that a module reads if it is
 there; the model is the frozen one where it is not. Owns names only: what stands
 behind a port, and how it is trained, is not known here.
 
+A linear map of I inputs and O features, one axis or several, reads
+
+  scale_in    [I]           of what goes in
+  lora_a      [I, R]        with lora_b a second map beside the kernel
+  lora_b      [R, O]
+  delta_bias  [O]           added to the bias, or a bias where there is none
+  scale       [O]           of what comes out, bias included
+
+and a norm that has a bias delta_bias. In layers all have an axis N in front.
+
   B batch            D model width       V vocabulary
   L input length     H heads             N layers
   T target length    K head size         C choices
   P prompt length    F mlp width         S length attended to (J or T)
   J = P + L          M prompts in use    G heads that share a key head
+  R rank
 """
 
 import flax.linen as nn
@@ -18,6 +29,9 @@ COLLECTION = 'ports'
 
 # Rows of virtual tokens, [P, D] or [B, P, D]: id V + i reads row i.
 PROMPT = ('token_embedder', 'prompt')
+
+# The scope under which parameters and ports have that axis.
+LAYERS = 'layers'
 
 
 def read(module: nn.Module, name: str) -> jax.Array | None:

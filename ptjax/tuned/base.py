@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from ptjax import tree
-from ptjax.methods.base import Method, Start
+from ptjax.methods.base import Linear, Method, Start
 from ptjax.models import ports
 
 Tree = Any
@@ -71,14 +71,22 @@ class TunedModel(abc.ABC):
     **start: Any,
   ) -> tuple[Tree, Tree]:
     """(tuned, frozen) of a run; `start` as in `methods.base.Start`."""
-    embedding = params['token_embedder']['embedding']
-    own = self.method.create(rng, Start(embedding, **start))
+    own = self.method.create(rng, _start(params, **start))
     joined = {**own, 'model': params}
     tuned, frozen = tree.split(joined, tune or self.method.tune)
     # The master copy: at |p| near 50 a bfloat16 prompt loses updates of 0.3.
     # A copy even where the type is right: a step donates it, and the loaded
     # weights are the next task's too.
     return jax.tree.map(lambda x: jnp.array(x, jnp.float32), tuned), frozen
+
+  def own_shapes(self, params: Tree) -> dict[str, tuple[int, ...]]:
+    """The shapes of the method's own parameters, by slash-name."""
+
+    def create(rng):
+      return self.method.create(rng, _start(params))
+
+    own = jax.eval_shape(create, jax.random.key(0))
+    return {name: leaf.shape for name, leaf in tree.flatten(own).items()}
 
   def logits(
     self, tuned: Tree, frozen: Tree, batch: Batch, *, rng=None
@@ -97,11 +105,13 @@ class TunedModel(abc.ABC):
     """What `head` reads to say each target, [B, T, D]."""
 
   def head_reads(self, tuned: Tree, frozen: Tree) -> tuple[Tree, bool]:
-    """(what `head` is given, whether none of it trains)."""
-    variables = self._without_prompt(tuned, frozen)
+    """(what `head` reads, whether none of it trains)."""
+    named = tree.flatten(self._without_prompt(tuned, frozen))
+    x_1x1xD = jnp.zeros((1, 1, self._config.d_model), self.model.dtype)
+    reads = _read(lambda held: self.head(tree.unflatten(held), x_1x1xD), named)
     still = {id(leaf) for leaf in jax.tree.leaves(frozen)}
-    read = jax.tree.leaves(variables)
-    return variables, all(id(leaf) in still for leaf in read)
+    read = {name: named[name] for name in reads}
+    return tree.unflatten(read), all(id(x) in still for x in read.values())
 
   @abc.abstractmethod
   def head(self, variables: Tree, x: jax.Array) -> jax.Array:
@@ -163,6 +173,21 @@ class TunedModel(abc.ABC):
     return jnp.arange(first, first + self.method.front, dtype=dtype)
 
 
+def _start(params: Tree, **known: Any) -> Start:
+  """What a method may know of a network, besides what is `known`."""
+  linears, biases = {}, {}
+  for name, leaf in tree.flatten(params).items():
+    scope, _, kind = name.rpartition('/')
+    stack = leaf.shape[: ports.LAYERS in scope.split('/')]
+    if kind == 'kernel':
+      inputs, *features = leaf.shape[len(stack) :]
+      linears[scope] = Linear(stack, inputs, tuple(features))
+    if kind == 'bias':
+      biases[scope] = leaf.shape
+  embedding = params['token_embedder']['embedding']
+  return Start(embedding, linears=linears, biases=biases, **known)
+
+
 def last(count_B: jax.Array, length: int) -> jax.Array:
   """Whether a place is one of the last `count`, [B, length]."""
   return jnp.arange(length) >= length - count_B[:, None]
@@ -200,14 +225,22 @@ def check_ports(
   port would train nothing. What does not reach the logits in the abstract
   program is refused here, before anything is computed.
   """
-  names, leaves = zip(*tree.flatten(tuned).items()) if tuned else ((), ())
+  named = tree.flatten(tuned)
 
-  def run(leaves, frozen, batch):
-    joined = tree.unflatten(dict(zip(names, leaves)))
-    return tuned_model.logits(joined, frozen, batch)
+  def run(held):
+    return tuned_model.logits(tree.unflatten(held), frozen, batch)
 
-  program = jax.make_jaxpr(run)(list(leaves), frozen, batch).jaxpr
-  used = {id(v) for eqn in program.eqns for v in eqn.invars}
-  unread = [n for n, v in zip(names, program.invars) if id(v) not in used]
+  reads = _read(run, named)
+  unread = [name for name in named if name not in reads]
   if unread:
     raise RuntimeError(f'the model reads no port for {", ".join(unread)}')
+
+
+def _read(
+  function: Callable[[dict[str, Any]], Any], named: dict[str, Any]
+) -> list[str]:
+  """Which of these arrays function(named) makes any use of; it is not run."""
+  program = jax.make_jaxpr(function)(named).jaxpr
+  used = {id(v) for eqn in program.eqns for v in eqn.invars}
+  # A dictionary's leaves come by the order of its keys.
+  return [n for n, v in zip(sorted(named), program.invars) if id(v) in used]
