@@ -256,6 +256,7 @@ def outlined(config: ConfigDict, layout: mesh.Layout) -> Parts:
   Raises:
     UserError: as `build` does, but for what weights and a tokenizer say.
   """
+  config = config_lib.resolved(config)
   check(config, layout)
   platform = layout.mesh.abstract_mesh.abstract_device.platform
   loaded = outline.outline(

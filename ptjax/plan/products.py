@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 from jax.extend import core
+from jax.interpreters import partial_eval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,13 +61,16 @@ _SAME = frozenset(
 
 
 def count(program: Any, frozen: Sequence[bool], *, loops: int = 1) -> Work:
-  """The products of a closed jaxpr.
+  """The products of a closed jaxpr, but those that no result needs.
 
   Args:
     frozen: of each input, whether it is a frozen weight.
     loops: how often a loop runs that ends by a condition, such as decoding.
   """
-  return _walk(program.jaxpr, list(frozen), loops)[0]
+  # A compiler drops the gradient of a frozen weight; so does this.
+  asked = [True] * len(program.jaxpr.outvars)
+  needed, _ = partial_eval.dce_jaxpr(program.jaxpr, asked, instantiate=True)
+  return _walk(needed, list(frozen), loops)[0]
 
 
 def _walk(
