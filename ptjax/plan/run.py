@@ -86,8 +86,7 @@ def _try(
   except UserError:
     return None  # a mesh that does not divide a batch or a model
   about = sizes.weights(made) + sizes.temporary(made)
-  limit = target.memory if target.chip.platform == 'tpu' else target.held
-  return made if about <= limit else None
+  return made if about <= target.held else None
 
 
 def _outlined(config: Any, target: Target, devices: Any) -> parts.Parts:
@@ -124,15 +123,12 @@ def _fact(made: parts.Parts, target: Target, step: steps.Step) -> tell.Fact:
     devices=target.devices,
     tensor=made.layout.mesh.shape['tensor'],
   )
-  fact = tell.Fact(step.name, work, weights)
-  if step.name not in settings.steps:
-    return fact
-  if target.chip.platform != 'tpu':
-    if step.name != 'train':
-      return fact
-    about = sizes.temporary(made)
-    fits = weights + about <= target.held
-    return dataclasses.replace(fact, about=about, fits=fits)
+  compiles = target.chip.platform == 'tpu' and step.name in settings.steps
+  about = sizes.temporary(made) if step.name == 'train' else None
+  fact = tell.Fact(step.name, work, weights, about)
+  if not compiles:
+    fits = about is None or weights + about <= target.held
+    return dataclasses.replace(fact, fits=fits)
   loops = steps.lengths(made.config).targets
   compiled = ahead.compile_(
     step.traced, loops=loops, thorough=settings.thorough

@@ -1,5 +1,6 @@
 """Shapes without weights are those that the weights have."""
 
+import json
 import shutil
 
 import jax
@@ -53,6 +54,28 @@ def test_they_are_those_of_the_loaded_model(family, whole, tmp_path, outlined):
     isinstance(leaf, jax.ShapeDtypeStruct)
     for leaf in jax.tree.leaves(found.params)
   )
+
+
+@pytest.mark.parametrize(
+  'family,said,tied',
+  [
+    ('gpt2', {'tie_word_embeddings': None}, True),
+    ('pythia', {'tie_word_embeddings': None}, False),
+    ('t5', {'tie_word_embeddings': True}, False),
+    ('t5', {'tie_word_embeddings': True, 'feed_forward_proj': 'relu'}, True),
+  ],
+)
+def test_without_tensors_the_settings_say_if_the_head_is_tied(
+  family, said, tied, tmp_path, outlined
+):
+  """transformers 5 writes true for T5 1.1, whose head never was."""
+  folder = causal_models.FOLDER / family
+  if family == 't5':
+    folder = tiny.model_folder(tmp_path / 'whole')
+  values = json.loads((folder / 'config.json').read_text()) | said
+  values = {key: value for key, value in values.items() if value is not None}
+  (tmp_path / 'config.json').write_text(json.dumps(values))
+  assert outlined(tmp_path).config.tied == tied
 
 
 def test_a_published_model_needs_no_hub(outlined):
