@@ -148,7 +148,7 @@ def default() -> ConfigDict:
   # --mode=plan: what is not known without data, and what time costs.
   c.plan = ConfigDict()
   c.plan.members = ()  # prompts side by side, a plan each; () = population
-  c.plan.steps = ('train', 'decode', 'rank')  # compiled; () = none
+  c.plan.functions = ('train', 'decode', 'rank')  # compiled; () = none
   c.plan.targets = 32  # pieces of the longest target, if target_length is 0
   c.plan.choices = 4  # of a row that is ranked
   c.plan.dev_examples = 3270  # scored at each evaluation; BoolQ's dev split

@@ -31,8 +31,8 @@ def run(config: Any, target: str) -> list[tell.Plan]:
   found = [parse(name) for name in target.split(',')]
   if any(each.chip.platform == 'tpu' for each in found):
     ahead.check()
-  for name in config.plan.steps:
-    config_lib.one_of('plan.steps', name, steps.NAMES)
+  for name in config.plan.functions:
+    config_lib.one_of('plan.functions', name, steps.NAMES)
   split.tasks(config)  # a misspelled one is told before anything compiles
   members = config.plan.members or (None,)
   plans = []

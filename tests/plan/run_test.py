@@ -73,7 +73,7 @@ def test_operations_are_those_of_every_layer(model):
 def test_what_does_not_fit_is_told_with_the_nearest_that_does(
   model, monkeypatch, capsys
 ):
-  whole = {'mesh.data': 8, 'mesh.fsdp': 1, 'plan.steps': ('train',)}
+  whole = {'mesh.data': 8, 'mesh.fsdp': 1, 'plan.functions': ('train',)}
   c = config(model, **whole)
   (found,) = run.run(c, 'a100:8')
   assert found.fits
