@@ -123,7 +123,7 @@ def _fact(made: parts.Parts, target: Target, step: steps.Step) -> tell.Fact:
     devices=target.devices,
     tensor=made.layout.mesh.shape['tensor'],
   )
-  compiles = target.chip.platform == 'tpu' and step.name in settings.steps
+  compiles = target.chip.platform == 'tpu' and step.name in settings.functions
   about = sizes.temporary(made) if step.name == 'train' else None
   fact = tell.Fact(step.name, work, weights, about)
   if not compiles:
