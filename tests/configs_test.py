@@ -102,3 +102,15 @@ def test_generation_has_an_instruction_for_its_tasks_alone(words, sentence):
 def test_the_runs_of_twitter_complaints_are_ones_that_can_be():
   for c in ablate.settings(read('twitter_complaints')).values():
     assert [t.name for t in train.check(c)] == ['raft/twitter_complaints']
+
+
+def test_methods_are_runs_with_their_own_optimizers_and_the_same_steps():
+  runs = ablate.settings(read('methods', 'task=cb,train.steps=7'))
+  assert len(runs) == 5
+  for (name,), c in runs.items():
+    assert [t.name for t in train.check(c)] == ['superglue/cb']
+    assert c.method.name == name and c.train.costs and c.train.steps == 7
+    assert c.optimizer.lr == -1  # the method's
+  two = read('methods', 'methods=lora+ia3,model=M,data=D')
+  assert list(ablate.settings(two)) == [('lora',), ('ia3',)]
+  assert (two.model, two.data) == ('M', 'D')

@@ -346,7 +346,7 @@ def test_members_of_a_population_are_their_own_runs(method, family):
 def test_a_row_of_a_batch_is_the_row_alone_without_padding(method, family):
   found, rows = case(method, family), batch()
   logits, _ = _run(found.made, found.tuned, found.frozen, rows)
-  for b in range(B):
+  for b in (1, 2):  # each is a program of its own
     length, end = rows['input_mask'][b].sum(), rows['target_mask'][b].sum()
     sizes = {'inputs': length, 'input_mask': length}
     row = {k: v[b : b + 1, : sizes.get(k, end)] for k, v in rows.items()}

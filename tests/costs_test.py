@@ -22,6 +22,7 @@ def test_a_row_is_the_mean_time_and_the_most_of_all_else():
   assert costs.row({'tasks': {**tasks, 'c': {}}}) == []
 
 
+@pytest.mark.full
 def test_methods_are_trained_measured_and_used(tmp_path, call):
   """A user's path: the table of methods, then answers by one of them."""
   tiny.model_folder(tmp_path / 'model')
