@@ -178,7 +178,7 @@ def miniature(c: ConfigDict, *, method: str = 'soft_prompt') -> ConfigDict:
   return c
 
 
-# A method's optimizer, learning rate and weight decay: as published for models
+# A method's optimizer, learning rate and weight decay: usual for models
 # of hundreds of millions of parameters or more (a soft prompt's by Lester et
 # al. 2021), and the rate for the embedded ones, which was found on them.
 OPTIMIZERS: dict[str, tuple[str, float, float, float]] = {
