@@ -41,8 +41,9 @@ setuptools.setup(
     # transformers 5.24, PEFT 0.21.2 generates what its own forward pass does
     # not say.
     'bench': ['peft>=0.21', 'torch>=2.4', 'transformers>=5.0,<5.24'],
-    # The compiler of --mode=plan, 680 MB; under Google Cloud's terms.
-    'plan': ['libtpu'],
+    # The compiler of --mode=plan, in the version of this jax: of another, what
+    # is compiled may not be readable. 680 MB; under Google Cloud's terms.
+    'plan': ['jax[tpu]'],
     'plots': ['matplotlib>=3.9'],
     'test': ['matplotlib>=3.9', 'pytest>=8', 'pytest-xdist>=3', 'ruff>=0.14'],
     'wandb': ['wandb>=0.20'],

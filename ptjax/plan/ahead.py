@@ -47,18 +47,19 @@ class Compiled:
     temporary: what is made on the way.
     peak: the most that is held at once; all of it where it did not fit.
     limit: what the compiler has of the device; 0 = it fitted and did not say.
-    collectives: each place where devices send.
+    collectives: each place where devices send; None = the program could not
+      be read, since libtpu is of another version than jax.
   """
 
   arguments: int
   temporary: int
   peak: int
   limit: int
-  collectives: tuple[hlo.Collective, ...] = ()
+  collectives: tuple[hlo.Collective, ...] | None = ()
 
   @property
   def sent(self) -> dict[str, hlo.Sent]:
-    return hlo.summed(self.collectives)
+    return hlo.summed(self.collectives or ())
 
   @property
   def fits(self) -> bool:
@@ -125,8 +126,16 @@ def compile_(
     temporary=memory.temp_size_in_bytes,
     peak=memory.peak_memory_in_bytes,
     limit=0,
-    collectives=tuple(hlo.collectives(compiled.as_text(), loops=loops)),
+    collectives=_collectives(compiled, loops),
   )
+
+
+def _collectives(compiled: Any, loops: int) -> tuple | None:
+  try:
+    text = compiled.as_text()
+  except jax.errors.JaxRuntimeError:
+    return None
+  return tuple(hlo.collectives(text, loops=loops))
 
 
 @contextlib.contextmanager
@@ -145,11 +154,18 @@ def _use_cache(uses: bool) -> None:
   compilation_cache.reset_cache()  # whether it is used is asked once
 
 
+# What compilers say: (needed, there), of all memory or of temporary alone.
+_SIZE = r'([\d.]+)([KMGT]?)'
+_TOO_MUCH = (
+  rf'[Uu]sed {_SIZE} of {_SIZE}',
+  rf'temporaries \({_SIZE}\) exceeds available HBM \({_SIZE}\)',
+)
+
+
 def _too_large(error: Exception) -> Compiled:
   """What a compiler that ran out of memory says; anything else is raised."""
-  said = re.search(
-    r'[Uu]sed ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?)', str(error)
-  )
+  found = (re.search(pattern, str(error)) for pattern in _TOO_MUCH)
+  said = next(filter(None, found), None)
   if said is None:
     raise error
   needed, limit = (

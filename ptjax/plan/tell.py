@@ -167,6 +167,11 @@ def _gib(bytes_: float | None) -> str:
 
 
 def _sent(fact: Fact) -> str:
+  if fact.compiled.collectives is None:
+    return (
+      f'  {fact.name}: what it sends cannot be read, since this libtpu is not '
+      "that of this jax, which pip install -e '.[plan]' gets"
+    )
   if not fact.compiled.sent:
     return f'  {fact.name}: nothing is sent' if fact.fits else ''
   said = ', '.join(
