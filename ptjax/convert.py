@@ -15,9 +15,9 @@ import jax
 
 from ptjax import progress, serve, tree
 from ptjax.config import UserError
-from ptjax.export import formats, serving
+from ptjax.export import formats, maps_from_peft, maps_to_peft, peft, serving
 from ptjax.export.prompt import Prompt
-from ptjax.weights import load, save
+from ptjax.weights import families, load, save
 
 # What may lie beside the weights, in Hugging Face's layout, and stays true.
 _BESIDE = (
@@ -64,11 +64,27 @@ def run(
     _merged(config, prompts[0], target, say=say)
     return
   base = None
+  if form == 'peft' and maps_to_peft.holds(prompts[0]):
+    _adapter(config, prompts[0], target, say=say)
+    return
   if form == 'peft':
     base = _base(config, prompts[0], say=say)
   formats.write(prompts, target, form=form, base=base)
   if form == 'tensorrt_llm':
     say(f'{target}: tasks {serving.tasks(prompts)}')
+
+
+def _adapter(
+  config: Any, found: Prompt, target: str, *, say: Callable[[str], None]
+) -> None:
+  """A LoRA or IA3 of linear maps, by the names that the model's files have."""
+  loaded = load.load(config.model, parameters=False)
+  rows = families.of_config(loaded.config).tensors(loaded.config)
+  found = maps_from_peft.placed(found, rows, model=loaded.name)
+  serve.check_model(found, loaded, strict=not config.any_model, say=say)
+  tensors, said = maps_to_peft.adapter(found, rows)
+  folder = pathlib.Path(target).expanduser()
+  peft.save(folder, tensors, said, base=serve.base(loaded))
 
 
 def _base(config: Any, found: Prompt, *, say: Callable[[str], None]) -> Any:
@@ -88,6 +104,8 @@ def _requests(
   config: Any, prompts: Sequence[Prompt], target: str, *, source: str
 ) -> None:
   """Rows with `prompt_embeds`, as vLLM's completions take them."""
+  for found in prompts:
+    found.rows  # noqa: B018 (only a soft prompt has embeddings)
   rows = list(serve.read_rows(source, 'predict'))
   server = serve.Server(_exact(config), prompts)
   if not server.parts.causal:

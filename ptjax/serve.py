@@ -18,17 +18,17 @@ import numpy as np
 from ptjax import parts, processes, progress
 from ptjax.config import UserError, nearest
 from ptjax.data import batch, hard_prompt, pipeline, table
-from ptjax.export import bank, names, peft
+from ptjax.export import bank, maps_from_peft, names, peft
 from ptjax.export import prompt as prompt_lib
 from ptjax.export.prompt import Prompt
 from ptjax.interpret import look
 from ptjax.parts import Parts
-from ptjax.weights import load
+from ptjax.weights import families, load
 
 Row = dict[str, Any]
 
 # Keys of config.method that say what a file must hold, or how it is read.
-SHAPES = ('rank', 'alpha', 'targets')
+SHAPES = ('rank', 'alpha', 'bottleneck', 'hidden', 'targets')
 
 
 def run(
@@ -91,6 +91,7 @@ def with_prompts(
     say: what a prompt of another model is told to, where any_model lets it.
   """
   hard_prompt.check_alone(config, prompts)
+  prompts = [_placed(found, config.model) for found in prompts]
   config = config.copy_and_resolve_references()
   if config.method.name != hard_prompt.NAME:
     config.method.name, config.method.init = 'none', 'uniform'  # not started
@@ -106,6 +107,15 @@ def with_prompts(
   for found in prompts:
     check_model(found, made.loaded, strict=not config.any_model, say=say)
   return made, *made.place([found.own for found in prompts])
+
+
+def _placed(found: Prompt, model: str) -> Prompt:
+  """A LoRA or IA3 of PEFT's, whose maps go by names of the model's files."""
+  if maps_from_peft.MODULES not in found.own:
+    return found
+  _, sizes = load.describe(load.resolve(model))
+  rows = families.of_config(sizes).tensors(sizes)
+  return maps_from_peft.placed(found, rows, model=model)
 
 
 def check_model(
@@ -300,7 +310,7 @@ class Server:
       )
     name = row['prompt']
     if name in ('', None):
-      if self.names and not self.parts.tuned_model.method.front:
+      if self.names and not set(self.tuned) <= {'prompt'}:
         raise UserError(
           f'row {number}: asks for the model alone, but {self.names[0]} is of '
           f'{self.parts.config.method.name}, which changes the model for all '

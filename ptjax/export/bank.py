@@ -58,6 +58,7 @@ def same_model(prompts: Sequence[Prompt]) -> None:
   for what, of in (
     ('frozen model', lambda p: p.record.get('model', {}).get('fingerprint')),
     ('method', lambda p: p.record.get('method', {}).get('name')),
+    ('method.alpha', _alpha),
     ('width', lambda p: p.rows.shape[1] if _soft(p) else None),
   ):
     known = {p.path: of(p) for p in prompts if of(p) is not None}
@@ -73,6 +74,12 @@ def same_length(prompts: Sequence[Prompt]) -> None:
       f'an ensemble needs prompts of one length, but these have {said(known)} '
       'virtual tokens'
     )
+
+
+def _alpha(found: Prompt) -> float | None:
+  """Of LoRA: what no shape says of how its maps are read."""
+  method = found.record.get('method', {})
+  return method.get('alpha') if method.get('name') == 'lora' else None
 
 
 def _soft(found: Prompt) -> bool:

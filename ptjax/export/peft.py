@@ -1,7 +1,8 @@
 """Adapters as PEFT has them: adapter_config.json and adapter_model.safetensors.
 
 Owns that folder for soft prompts, both ways, by PEFT 0.21.2; which of its
-adapters are none; and whether one is of the model at hand. The file names no
+adapters are none; and whether one is of the model at hand. What a LoRA or IA3
+holds stands in `maps_from_peft` and `maps_to_peft`. The file names no
 model but in words, so what can be compared is: kind, width, layers, heads and
 the base model's name.
 
@@ -19,6 +20,7 @@ import safetensors.numpy
 
 from ptjax import files
 from ptjax.config import UserError
+from ptjax.export import maps_from_peft
 from ptjax.export.prompt import Prompt
 from ptjax.weights import hf, settings
 
@@ -34,7 +36,7 @@ _KINDS = {'SEQ_2_SEQ_LM': 'encoder-decoder', 'CAUSAL_LM': 'decoder-only'}
 # A P-tuning file holds what its encoder made of its parameters: a soft prompt.
 _SOFT = ('PROMPT_TUNING', 'P_TUNING')
 # Their numbers are in the weights as soon as PEFT has merged them.
-_MERGED = ('LORA', 'IA3', 'ADALORA', 'LOHA', 'LOKR', 'OFT', 'BOFT', 'VERA')
+_MERGED = ('ADALORA', 'LOHA', 'LOKR', 'OFT', 'BOFT', 'VERA')
 
 # What says nothing of the result: how the prompt began, or was made.
 _IGNORED = {
@@ -83,12 +85,12 @@ def is_adapter(path: pathlib.Path) -> bool:
 
 
 def read(path: pathlib.Path) -> Prompt:
-  """The soft prompt of an adapter's folder.
+  """The soft prompt, LoRA or IA3 of an adapter's folder.
 
   Its record has `base`, for `misfit`; values are as in the file, as float32.
 
   Raises:
-    UserError: it is no soft prompt, a pickle, or not as PEFT writes it.
+    UserError: it is none of these, a pickle, or not as PEFT writes it.
   """
   folder = path if path.is_dir() else path.parent
   if path.name == PICKLE or not (folder / MODEL).is_file():
@@ -96,14 +98,13 @@ def read(path: pathlib.Path) -> Prompt:
   values = _config(folder / CONFIG)
   said = settings.Said(values, str(folder / CONFIG))
   kind, task_type = said.text('peft_type'), said.text('task_type')
-  if kind not in _SOFT:
+  if kind not in (*_SOFT, *maps_from_peft.KINDS):
     raise UserError(_no_soft_prompt(folder, kind, task_type))
   if task_type not in _KINDS:
     raise UserError(
-      f'{folder}: an adapter for task_type {task_type or None}, but a soft '
-      f'prompt is read of {" and ".join(_KINDS)}; train one of these'
+      f'{folder}: an adapter for task_type {task_type or None}, but one is '
+      f'read of {" and ".join(_KINDS)}; train one of these'
     )
-  length = said.whole('num_virtual_tokens', None)
   base = Base(
     name=said.text('base_model_name_or_path'),
     task_type=task_type,
@@ -111,6 +112,10 @@ def read(path: pathlib.Path) -> Prompt:
     layers=said.whole('num_layers', 0, least=0),
     heads=said.whole('num_attention_heads', 0, least=0),
   )
+  name = folder.resolve().name
+  if kind in maps_from_peft.KINDS:
+    return Prompt(name, *_maps(folder, said, kind, base), str(folder))
+  length = said.whole('num_virtual_tokens', None)
   # PEFT's own rule where it is null.
   two = 2 if task_type == 'SEQ_2_SEQ_LM' else 1
   parts = said.whole('num_transformer_submodules', two)
@@ -125,8 +130,18 @@ def read(path: pathlib.Path) -> Prompt:
   rows = _rows(folder / MODEL, length=length, parts=parts, width=base.width)
   base = dataclasses.replace(base, width=rows.shape[1])
   record = {'method': {'name': 'soft_prompt'}, 'base': dataclasses.asdict(base)}
-  name = folder.resolve().name
   return Prompt(name, {'prompt': {'encoder': rows}}, record, str(folder))
+
+
+def _maps(
+  folder: pathlib.Path, said: settings.Said, kind: str, base: Base
+) -> tuple[Any, Any]:
+  """(arrays by PEFT's names, record) of a LoRA or IA3."""
+  source = hf.Safetensors(folder / MODEL)
+  own, method = maps_from_peft.read(kind, said, source, folder=str(folder))
+  if left := _unknown(said.values):
+    raise maps_from_peft.unsupported(kind, left, folder=str(folder))
+  return own, {'method': method, 'base': dataclasses.asdict(base)}
 
 
 def write(path: pathlib.Path, rows_PxD: Any, base: Base) -> pathlib.Path:
@@ -136,29 +151,42 @@ def write(path: pathlib.Path, rows_PxD: Any, base: Base) -> pathlib.Path:
   the rows that nothing reads.
   """
   rows = np.ascontiguousarray(rows_PxD, np.float32)
-  values = {
+  said = {
     'auto_mapping': None,
-    'base_model_name_or_path': base.name,
-    'inference_mode': True,
     'modules_to_save': None,
     'num_attention_heads': base.heads,
     'num_layers': base.layers,
     'num_transformer_submodules': 1,
     'num_virtual_tokens': rows.shape[0],
     'peft_type': 'PROMPT_TUNING',
-    'peft_version': VERSION,
     'prompt_tuning_init': 'RANDOM',  # else it would ask for a tokenizer
     'prompt_tuning_init_text': None,
     'revision': None,
-    'task_type': base.task_type,
     'token_dim': rows.shape[1],
     'tokenizer_kwargs': None,
     'tokenizer_name_or_path': None,
   }
+  return save(path, {_TENSOR: rows}, said, base=base)
+
+
+def save(
+  path: pathlib.Path,
+  tensors: dict[str, np.ndarray],
+  said: dict[str, Any],
+  *,
+  base: Base,
+) -> pathlib.Path:
+  """Writes an adapter's folder, its settings as PEFT orders them."""
+  values = said | {
+    'base_model_name_or_path': base.name,
+    'inference_mode': True,
+    'peft_version': VERSION,
+    'task_type': base.task_type,
+  }
   with files.replaced(path / MODEL) as aside:
     # As bytes: a file that the package makes is for its owner alone.
     metadata = {'format': 'pt'}
-    aside.write_bytes(safetensors.numpy.save({_TENSOR: rows}, metadata))
+    aside.write_bytes(safetensors.numpy.save(tensors, metadata))
   with files.replaced(path / CONFIG) as aside:
     aside.write_text(json.dumps(values, indent=2, sort_keys=True))
   return path

@@ -188,12 +188,13 @@ def change(folder: pathlib.Path, **values) -> None:
 @pytest.mark.parametrize(
   'values,sentence',
   [
-    ({'peft_type': 'LORA'}, r'peft_type LORA is no prompt; merge it by PEFT'),
+    ({'peft_type': 'OFT'}, r'peft_type OFT is no prompt; merge it by PEFT'),
+    ({'peft_type': 'LORA'}, 'holds prompt_embeddings .* lora does not tune'),
     ({'peft_type': 'CPT'}, 'only PROMPT_TUNING and P_TUNING are'),
     ({'peft_type': None}, 'peft_type None'),
     ({'peft_type': 7}, 'peft_type is 7, expected text'),
     ({'peft_type': 'PREFIX_TUNING'}, 'PEFT wires it wrongly: .* slots 4l'),
-    ({'task_type': 'SEQ_CLS'}, 'task_type SEQ_CLS, but a soft prompt is read'),
+    ({'task_type': 'SEQ_CLS'}, 'task_type SEQ_CLS, but one is read of SEQ'),
     ({'task_type': None}, 'task_type None'),
     ({'num_virtual_tokens': None}, 'num_virtual_tokens is None, expected a'),
     ({'num_virtual_tokens': 6}, r'shape \(6, 10\), .* says 2 · 6 virtual'),
