@@ -73,6 +73,7 @@ def default() -> ConfigDict:
   c.method.population = 5000  # first vocabulary rows that are drawn from
   c.method.text = ''  # of init=text
   c.method.file = ''  # of init=file: .npy, prompt-tuning's own, a prompt here
+  c.method.like = ''  # of init=file: of several prompts the one most like this
   c.method.instruction = ''  # of hard_prompt: text in front; '' = none
   c.method.demonstrations = 0  # of hard_prompt: training examples, by seed
   c.method.separator = '\n\n'  # of hard_prompt: between these and the input

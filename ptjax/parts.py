@@ -14,10 +14,9 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from ptjax import config as config_lib
-from ptjax import mesh, optim, population, progress, step, tree
+from ptjax import mesh, optim, population, progress, step, transfer, tree
 from ptjax.config import UserError, one_of
 from ptjax.data import hard_prompt, tokenizer
-from ptjax.export import names
 from ptjax.methods import base
 from ptjax.predict import beam, sample
 from ptjax.tuned import base as tuned_base
@@ -144,7 +143,7 @@ class Parts:
     if member.init == 'text':
       start['text_ids'] = self.tokenizer.encode(method.text)
     if member.init == 'file':
-      start['prompt_PxD'] = names.rows(method.file)
+      start['prompt_PxD'] = transfer.rows(method)
     begun = _begun(method, member)
     tuned_model = tuned_base.make(self.tuned_model.model, begun)
     return tuned_model.init(
@@ -386,6 +385,11 @@ def _check_start(method: ConfigDict, init: str) -> None:
   """A start from something must say from what."""
   if init in ('text', 'file') and not method[init].strip():
     raise UserError(f'method.init={init} needs method.{init}, which is empty')
+  if method.like and init != 'file':
+    raise UserError(
+      f'method.like chooses among the prompts of method.file for '
+      f'method.init=file, but method.init={init}; set that, or leave it out'
+    )
 
 
 def dtype(config: ConfigDict, platform: str = '') -> str:

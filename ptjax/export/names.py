@@ -20,7 +20,8 @@ def find(names: str, *, task: str = '') -> list[Prompt]:
   Args:
     names: joined by commas, each a prompt file, a bank, a .npy array, a
       checkpoint folder of google-research/prompt-tuning, the folder of an
-      adapter of PEFT, of a run or of prompts.
+      adapter of PEFT, of a run or of prompts. Of several in one place
+      `PLACE:NAME` is the one called so.
     task: of runs and banks only the prompts of this task are taken; '' takes
       all. A file that is named itself is taken whatever its task.
 
@@ -30,14 +31,14 @@ def find(names: str, *, task: str = '') -> list[Prompt]:
   words = [w.strip() for w in names.split(',') if w.strip()]
   if pathlib.Path(names).expanduser().exists():
     words = [names]  # its name has a comma
-  paths = [pathlib.Path(word).expanduser() for word in words]
-  missing = [w for w, path in zip(words, paths) if not path.exists()]
+  places = [_place(word) for word in words]
+  missing = [w for w, (path, _) in zip(words, places) if not path.exists()]
   if missing:
     raise UserError(
       f'prompt {", ".join(map(repr, missing))}: no such file or folder; give a '
       'prompt file, a bank, or the folder of a run or an adapter'
     )
-  return _distinct([p for path in paths for p in _of(path, task)])
+  return _distinct([p for place in places for p in _called(*place, task)])
 
 
 def one(name: str, *, task: str = '') -> Prompt:
@@ -50,7 +51,7 @@ def one(name: str, *, task: str = '') -> Prompt:
   if len(found) > 1:
     raise UserError(
       f'{name} names {len(found)} prompts ({_list(found)}) where one is meant; '
-      'give the file itself'
+      f'give one itself, as in {name}:{found[0].name}'
     )
   return found[0]
 
@@ -58,6 +59,29 @@ def one(name: str, *, task: str = '') -> Prompt:
 def rows(name: str) -> np.ndarray:
   """The virtual tokens [P, D] of the one soft prompt named."""
   return one(name).rows
+
+
+def _place(word: str) -> tuple[pathlib.Path, str]:
+  """(path, the name of one prompt there or '')"""
+  path = pathlib.Path(word).expanduser()
+  place, _, name = word.rpartition(':')
+  inside = pathlib.Path(place).expanduser()
+  if not path.exists() and place and inside.exists():
+    return inside, name
+  return path, ''
+
+
+def _called(path: pathlib.Path, name: str, task: str) -> list[Prompt]:
+  if not name:
+    return _of(path, task)
+  found = _of(path, '')
+  chosen = [p for p in found if p.name == name]
+  if not chosen:
+    raise UserError(
+      f'{path} holds no prompt {name!r}{nearest(name, [p.name for p in found])}'
+      f'; there are {_list(found)}'
+    )
+  return chosen
 
 
 def _of(path: pathlib.Path, task: str) -> list[Prompt]:

@@ -15,7 +15,7 @@ import numpy as np
 from ptjax import workdir
 from ptjax.config import UserError
 from ptjax.data.tokenizer import Tokenizer
-from ptjax.interpret import nearest, plot
+from ptjax.interpret import alike, nearest, plot
 from ptjax.interpret import text as text_lib
 
 
@@ -132,7 +132,8 @@ def look(
       )
       for name, array_PxD in arrays.items()
     },
-    'similarity': _similarity(list(arrays.values())),
+    'similarity': _short(alike.matrices(list(arrays.values()))),
+    'retrieval': _retrieval(arrays),
   }
 
 
@@ -258,33 +259,16 @@ def _places(ranks_PxN: np.ndarray, pieces: Sequence[str]) -> list[dict]:
   ]
 
 
-def _similarity(arrays: Sequence[np.ndarray]) -> dict[str, list[list[Any]]]:
-  """Cosines between E prompts, [E, E] each.
-
-  `flattened`: of all values; `by_token`: the mean over positions of the
-  tokens'; both None between prompts of different lengths. `of_means`: of the
-  mean tokens.
-  """
-
-  def by_token(a_PxD: np.ndarray, b_PxD: np.ndarray) -> float:
-    return nearest.scores(a_PxD, b_PxD, by='cosine').diagonal().mean()
-
-  def of_means(a_PxD: np.ndarray, b_QxD: np.ndarray) -> float:
-    return nearest.cosine(a_PxD.mean(axis=0), b_QxD.mean(axis=0))
-
-  def matrix(measure: Callable[..., float], *, any_length: bool) -> list[list]:
-    return [
-      [
-        _short(measure(a, b)) if any_length or len(a) == len(b) else None
-        for b in arrays
-      ]
-      for a in arrays
-    ]
-
+def _retrieval(arrays: Mapping[str, np.ndarray]) -> dict[str, list[dict]]:
+  """For each of several prompts the others, the most like first."""
   return {
-    'flattened': matrix(nearest.cosine, any_length=False),
-    'by_token': matrix(by_token, any_length=False),
-    'of_means': matrix(of_means, any_length=True),
+    name: [
+      {k: v if k == 'prompt' else _short(v) for k, v in line.items()}
+      for line in alike.ranked(
+        array_PxD, {n: a for n, a in arrays.items() if n != name}
+      )
+    ]
+    for name, array_PxD in arrays.items()
   }
 
 
@@ -317,7 +301,11 @@ def _spread(norms: np.ndarray) -> dict[str, float]:
 
 
 def _short(value: Any) -> Any:
-  """A number or an array with six digits, which is what float32 knows."""
-  if np.ndim(value):
+  """Numbers, however nested, with six digits, which is what float32 knows."""
+  if value is None:
+    return None
+  if isinstance(value, dict):
+    return {key: _short(item) for key, item in value.items()}
+  if isinstance(value, list) or np.ndim(value):
     return [_short(item) for item in value]
   return float(f'{value:.6g}')

@@ -22,7 +22,9 @@ _MATRICES = {
   'flattened': 'cosine of the flattened prompts',
   'by_token': 'cosine of tokens of one position, mean over positions',
   'of_means': 'cosine of the mean tokens',
+  'of_pairs': 'cosine of tokens, mean over all pairs of them',
 }
+_MOST = 3  # prompts that another is told to be like
 
 
 def text(found: dict[str, Any]) -> str:
@@ -47,6 +49,7 @@ def summary(found: dict[str, Any]) -> str:
       _matrix(title, heads, found['similarity'][key])
       for key, title in _MATRICES.items()
     ]
+    parts.append(_retrieval(found))
   return '\n\n'.join(parts)
 
 
@@ -158,6 +161,24 @@ def _matrix(
       rows.append([head, *(_cosine(line[i]) for i in numbers)])
     parts.append(writer.table(rows))
   return '\n\n'.join([f'{title}\n{parts[0]}', *parts[1:]])
+
+
+def _retrieval(found: dict[str, Any]) -> str:
+  """Which prompts each could have started from, by the last matrix."""
+  names = list(found['prompts'])
+  numbers = dict(zip(names, _heads(found, width=_SHORT)))
+  rows: list[list[Any]] = [
+    ['most like', 'by all pairs of tokens; the first is what SPoT starts from']
+  ]
+  for head, name in zip(_heads(found), names):
+    near = found['retrieval'][name][:_MOST]
+    rows.append(
+      [
+        head,
+        '  '.join(f'{numbers[n["prompt"]]} {n["of_pairs"]:.2f}' for n in near),
+      ]
+    )
+  return writer.table(rows)
 
 
 def _cosine(value: float | None) -> str:

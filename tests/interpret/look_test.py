@@ -177,6 +177,18 @@ def test_prompts_among_each_other():
   assert means[0][2] == means[2][0] == pytest.approx(expected, rel=1e-5)
   for matrix in (flat, by_token, means):
     assert [matrix[i][i] for i in range(3)] == [1, 1, 1]
+  pairs = found['similarity']['of_pairs']
+  expected = np.mean([cosine(a, b) for a in rows for b in long])
+  assert pairs[0][2] == pairs[2][0] == pytest.approx(expected, rel=1e-5)
+  # What each could have started from: the others, the most like first.
+  for name, line in zip('abc', pairs):
+    near = dict(zip('abc', line))
+    near.pop(name)
+    expected = sorted(near, key=lambda other, near=near: -near[other])
+    assert [n['prompt'] for n in found['retrieval'][name]] == expected
+    assert [n['of_pairs'] for n in found['retrieval'][name]] == [
+      near[other] for other in expected
+    ]
 
 
 def test_the_table_may_be_an_array_of_jax():

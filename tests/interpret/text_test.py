@@ -127,6 +127,19 @@ def test_prompts_whose_names_are_cut_have_their_numbers():
   assert [line[:2] for line in labels[:2]] == ['1 ', '2 ']
 
 
+def test_the_most_like_are_told():
+  all_ = found(*(f'task{i}' for i in range(5)))
+  text = text_lib.summary(all_).split('most like')[1]
+  lines = [line.split() for line in text.split('\n')[2:]]
+  for i, line in enumerate(lines):
+    near = all_['retrieval'][f'task{i}'][:3]
+    assert line[:2] == [str(i + 1), f'task{i}']
+    assert line[3::3] == [n['prompt'] for n in near]
+    assert line[4::3] == [f'{n["of_pairs"]:.2f}' for n in near]
+  assert len(lines) == 5
+  assert 'most like' not in text_lib.summary(found('a'))
+
+
 def test_unequal_lengths_have_a_dash():
   rng = np.random.default_rng(0)
   prompts = {'a': rng.normal(size=(2, D)), 'b': rng.normal(size=(3, D))}
