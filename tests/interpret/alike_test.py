@@ -44,9 +44,11 @@ def test_the_most_like_comes_first():
   target = np.array([[1.0, 0, 0, 0, 0], [0, 1.0, 0, 0, 0]])
   bank = {
     'far': -target,
-    'by mean': np.array([[9.0, 9, 0, 0, 0], [-8, -8, 0, 0, 9]]),
+    'by mean': np.array([[9.0, 9, 0, 0, 9], [0, 0, 0, 0, -9]]),
     'by pairs': np.array([[1.0, 1, 0, 0, 0], [1, 1, 1, 0, 0]]),
   }
   found = alike.ranked(target, bank)
   assert [line['prompt'] for line in found] == ['by pairs', 'by mean', 'far']
+  assert found[1]['of_means'] == pytest.approx(1)
+  assert found[0]['of_means'] < 0.99
   assert found[0]['of_pairs'] == pytest.approx((2**-0.5 + 3**-0.5) / 2)
