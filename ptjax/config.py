@@ -64,7 +64,8 @@ def default() -> ConfigDict:
 
   # What trains.
   c.method = ConfigDict()
-  # soft_prompt | model_tuning | lora | ia3 | bitfit | hard_prompt | none
+  # soft_prompt | model_tuning | lora | ia3 | bitfit | adapters | input_tuning |
+  # hard_prompt | none
   c.method.name = 'soft_prompt'
   c.method.length = 100  # virtual tokens
   c.method.init = 'labels'  # labels | vocabulary | uniform | text | file
@@ -79,7 +80,9 @@ def default() -> ConfigDict:
   c.method.separator = '\n\n'  # of hard_prompt: between these and the input
   c.method.rank = 8  # of lora
   c.method.alpha = 16.0  # of lora: its maps are multiplied by alpha / rank
-  c.method.targets = ()  # of lora, ia3, bitfit: ends of linear maps' names
+  c.method.bottleneck = 64  # of adapters: hidden features
+  c.method.hidden = 0  # of input_tuning: hidden units; 0 = 2 D
+  c.method.targets = ()  # of lora, ia3, bitfit, adapters: ends of maps' names
   # Prompts trained side by side on one copy of the weights: seeds x lr x init.
   c.population = ConfigDict()
   c.population.seeds = 1  # members that differ in seed: seed, seed + 1, …
@@ -170,6 +173,7 @@ def miniature(c: ConfigDict, *, method: str = 'soft_prompt') -> ConfigDict:
   Inputs are as long as its tasks have them, but a hard prompt's are longer.
   """
   c.method.length = 20
+  c.method.bottleneck = 16
   c.method.separator = ' '  # its vocabulary has no words behind a newline
   c.optimizer.schedule = 'linear'
   c.train.steps, c.train.eval_every, c.train.save_every = 200, 50, 50
@@ -188,6 +192,8 @@ OPTIMIZERS: dict[str, tuple[str, float, float, float]] = {
   'lora': ('adamw', 1e-3, 0.0, 5e-3),
   'ia3': ('adamw', 8e-3, 0.0, 3e-2),
   'bitfit': ('adamw', 1e-3, 0.0, 1e-2),
+  'adapters': ('adamw', 3e-4, 0.0, 3e-3),
+  'input_tuning': ('adamw', 1e-3, 0.0, 1e-2),
 }
 
 

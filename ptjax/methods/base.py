@@ -19,6 +19,8 @@ NAMES = (
   'lora',
   'ia3',
   'bitfit',
+  'adapters',
+  'input_tuning',
   'hard_prompt',
   'none',
 )

@@ -168,11 +168,22 @@ class Linear(nn.Module):
     if delta_bias is not None:
       y = y + delta_bias.astype(y.dtype)
     scale = ports.read(self, 'scale')
-    if scale is None:
+    if scale is not None:
+      # Kept for the scale's gradient, or the product would be made again.
+      y = stack.keep(y.astype(dtype)).astype(y.dtype)
+      y = y * scale.astype(y.dtype)
+    if ports.read(self, 'adapter_down') is None:
       return y
-    # Kept for the scale's gradient, or the product would be made again.
-    y = stack.keep(y.astype(dtype)).astype(y.dtype)
-    return y * scale.astype(y.dtype)
+    return y + self._bottleneck(stack.keep(y.astype(dtype)))
+
+  def _bottleneck(self, x: jax.Array) -> jax.Array:
+    """What the adapter behind the map makes of what comes out of it."""
+    read = functools.partial(ports.read, self)
+    hidden = linear(x, read('adapter_down'), out_dtype=wide(x.dtype))
+    hidden = hidden + read('adapter_down_bias').astype(hidden.dtype)
+    hidden = ACTIVATIONS['gelu_new'](hidden).astype(x.dtype)
+    out = _linear(hidden, read('adapter_up').astype(x.dtype))
+    return out + read('adapter_up_bias').astype(out.dtype)
 
 
 def weight(
@@ -230,7 +241,10 @@ class LayerNorm(nn.Module):
 
 
 class Embedder(nn.Module):
-  """Rows for ids; ids from vocab_size on read the port `prompt`."""
+  """Rows for ids; ids from vocab_size on read the port `prompt`.
+
+  Its ports stand in `ports`.
+  """
 
   vocab_size: int
   features: int
@@ -246,21 +260,26 @@ class Embedder(nn.Module):
       stddev=self.stddev,
     )
 
-  def __call__(self, ids_BxL: jax.Array) -> jax.Array:
+  def __call__(self, ids_BxL: jax.Array, *, given: bool = True) -> jax.Array:
+    """[B, L, D]; `given` ids are what is read, not what a decoder said."""
     prompt = ports.read(self, 'prompt')
     if prompt is None:
-      return self._look_up(ids_BxL).astype(self.dtype)
+      return self._real(ids_BxL, given)
     virtual_BxLx1 = (ids_BxL >= self.vocab_size)[..., None]
     real_BxL = jnp.where(virtual_BxLx1[..., 0], 0, ids_BxL)
-    real_BxLxD = self._look_up(real_BxL)
+    real_BxLxD = self._real(real_BxL, given)
     row_BxL = jnp.maximum(ids_BxL - self.vocab_size, 0)
     prompt_BxLxD = _rows(prompt, row_BxL)
-    x_BxLxD = jnp.where(
-      virtual_BxLx1,
-      prompt_BxLxD.astype(self.dtype),
-      real_BxLxD.astype(self.dtype),
-    )
-    return x_BxLxD
+    return jnp.where(virtual_BxLx1, prompt_BxLxD.astype(self.dtype), real_BxLxD)
+
+  def _real(self, ids_BxL: jax.Array, given: bool) -> jax.Array:
+    x_BxLxD = self._look_up(ids_BxL).astype(self.dtype)
+    down = ports.read(self, 'input_down')
+    if down is None or not given:
+      return x_BxLxD
+    hidden = linear(x_BxLxD, down, out_dtype=wide(self.dtype))
+    hidden = ACTIVATIONS['gelu_new'](hidden).astype(self.dtype)
+    return x_BxLxD + linear(hidden, ports.read(self, 'input_up'))
 
   def _look_up(self, ids_BxL: jax.Array) -> jax.Array:
     ids_BxL = constrain(ids_BxL, 'batch_at_vocab', None)

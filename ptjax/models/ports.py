@@ -11,8 +11,15 @@ A linear map of I inputs and O features, one axis or several, reads
   lora_b      [R, O]
   delta_bias  [O]           added to the bias, or a bias where there is none
   scale       [O]           of what comes out, bias included
+  adapter_down, adapter_up [O, R], [R, O], with adapter_down_bias [R] and
+              adapter_up_bias [O]: a bottleneck behind all that, added to it
 
-and a norm that has a bias delta_bias. In layers all have an axis N in front.
+and a norm that has a bias delta_bias; an embedding, beside PROMPT,
+
+  input_down, input_up [D, F], [F, D]: a hidden layer, added to rows that are
+              read (not those of what a decoder said, nor virtual tokens)
+
+In layers all have an axis N in front.
 
   B batch            D model width       V vocabulary
   L input length     H heads             N layers

@@ -142,7 +142,7 @@ class T5(nn.Module):
     self, ids_B: jax.Array, cache: Cache
   ) -> tuple[jax.Array, Cache]:
     """Logits [B, V] after one more id each, and the cache behind it."""
-    x_Bx1xD = self.token_embedder(ids_B[:, None])
+    x_Bx1xD = self.token_embedder(ids_B[:, None], given=False)
     x_Bx1xD, key, value = self.decoder.step(
       x_Bx1xD, cache, layers.mask_bias(cache['input_mask'])
     )
@@ -168,7 +168,7 @@ class T5(nn.Module):
     self, decoder_ids_BxT, encoded_BxJxD, input_mask_BxJ, *, deterministic
   ) -> jax.Array:
     return self.decoder(
-      self.token_embedder(decoder_ids_BxT),
+      self.token_embedder(decoder_ids_BxT, given=False),
       encoded_BxJxD,
       layers.mask_bias(input_mask_BxJ),
       deterministic=deterministic,
