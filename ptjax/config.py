@@ -46,6 +46,9 @@ def default() -> ConfigDict:
 
   # Tasks and data.
   c.task = 'superglue'  # a task, several joined by '+', or a suite's name
+  # One run of all tasks together, each by its examples but at most so many, and
+  # its name in front of its inputs; 0 = a run each. T5's: 2**19 = 524_288.
+  c.mixture = 0
   c.data = 'miniature'  # miniature | folder of files | hub | hub:OWNER/NAME
   c.prefix = False  # the task's name in front of its input, as T5 had it
   c.shots = 0  # training examples kept, drawn by seed; 0 = all
@@ -65,7 +68,7 @@ def default() -> ConfigDict:
   # What trains.
   c.method = ConfigDict()
   # soft_prompt | model_tuning | lora | ia3 | bitfit | adapters | input_tuning |
-  # hard_prompt | none
+  # multitask_prompt | hard_prompt | none
   c.method.name = 'soft_prompt'
   c.method.length = 100  # virtual tokens
   c.method.init = 'labels'  # labels | vocabulary | uniform | text | file
@@ -81,6 +84,7 @@ def default() -> ConfigDict:
   c.method.rank = 8  # of lora
   c.method.alpha = 16.0  # of lora: its maps are multiplied by alpha / rank
   c.method.bottleneck = 64  # of adapters: hidden features
+  c.method.ranks = 1  # of multitask_prompt: of each task's own factor
   c.method.hidden = 0  # of input_tuning: hidden units; 0 = 2 D
   c.method.targets = ()  # of lora, ia3, bitfit, adapters: ends of maps' names
   # Prompts trained side by side on one copy of the weights: seeds x lr x init.
@@ -193,6 +197,7 @@ OPTIMIZERS: dict[str, tuple[str, float, float, float]] = {
   'ia3': ('adamw', 8e-3, 0.0, 3e-2),
   'bitfit': ('adamw', 1e-3, 0.0, 1e-2),
   'adapters': ('adamw', 3e-4, 0.0, 3e-3),
+  'multitask_prompt': ('adafactor', 0.3, 1e-5, 0.3),
   'input_tuning': ('adamw', 1e-3, 0.0, 1e-2),
 }
 

@@ -15,7 +15,15 @@ import jax
 
 from ptjax import progress, serve, tree
 from ptjax.config import UserError
-from ptjax.export import formats, maps_from_peft, maps_to_peft, peft, serving
+from ptjax.export import (
+  formats,
+  maps_from_peft,
+  maps_to_peft,
+  multitask,
+  names,
+  peft,
+  serving,
+)
 from ptjax.export.prompt import Prompt
 from ptjax.weights import families, load, save
 
@@ -58,6 +66,11 @@ def run(
     )
   if form == 'vllm' and source:
     _requests(config, prompts, target, source=source)
+    return
+  if form == 'peft' and len(prompts) > 1 and multitask.whole(prompts):
+    base = _base(config, prompts[0], say=say)
+    found = names.undivided(multitask.whole(prompts))
+    peft.write_multitask(pathlib.Path(target).expanduser(), found, base)
     return
   formats.check(prompts, form=form)
   if form == 'hf':

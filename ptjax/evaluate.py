@@ -161,6 +161,7 @@ def _choices(
   return dataclasses.replace(
     split,
     examples=[split.examples[i] for i in offered],
+    tasks=[split.tasks[i] for i in offered] if split.tasks else (),
     readings=[
       dataclasses.replace(r, encoded=[r.encoded[i] for i in offered])
       for r in split.readings

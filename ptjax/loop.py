@@ -106,7 +106,9 @@ class TaskRun:
   def run(self, stop: StopSignal) -> dict[str, Any]:
     """Trains to the end and returns the task's entry of results.json."""
     started = time.monotonic()
-    own, self.frozen = self.parts.init(labels=self.task.init_words)
+    own, self.frozen = self.parts.init(
+      labels=self.task.init_words, tasks=self.train.tasks_mixed
+    )
     if not jax.tree.leaves(own):
       raise UserError(
         f'nothing trains by method.name={self.config.method.name} and '
@@ -339,10 +341,16 @@ class TaskRun:
           'model': {'name': loaded.name, 'fingerprint': loaded.fingerprint},
           'method': self.config.method.to_dict() | {'init': known['init']},
           'task': self.task.name,
+          **self._parts(),
           'labels': list(self.task.init_words),
           **known,
         },
       )
+
+  def _parts(self) -> dict[str, Any]:
+    """Of a mixture the names of its tasks, in their order."""
+    parts = [part.name for part in getattr(self.task, 'parts', ())]
+    return {'tasks': parts} if parts else {}
 
   def _members(self) -> list[dict[str, Any]]:
     """What is known of each member: what it is, its best step and score."""

@@ -120,10 +120,12 @@ class Parts:
     size = self.loaded.config.vocab_size
     return self.layout.on_rows(function, vocab_size=size, axis=axis)
 
-  def init(self, *, labels: Sequence[str] = ()) -> tuple[Any, Any]:
+  def init(
+    self, *, labels: Sequence[str] = (), tasks: int = 1
+  ) -> tuple[Any, Any]:
     """(tuned of all members, frozen) at step 0, for a task with these label
-    words."""
-    begun = [self._init(member, labels) for member in self.members]
+    words, or a mixture of so many."""
+    begun = [self._init(member, labels, tasks) for member in self.members]
     own = [name for name in begun[0][1] if name != 'model']
     if own and len(begun) > 1:
       raise UserError(
@@ -135,8 +137,10 @@ class Parts:
     held = {name: self.layout.replicate(frozen[name]) for name in own}
     return self.layout.replicate(tuned), {**frozen, **held}
 
-  def _init(self, member: population.Member, labels: Sequence[str]) -> Any:
-    method, start = self.config.method, {}
+  def _init(
+    self, member: population.Member, labels: Sequence[str], tasks: int
+  ) -> Any:
+    method, start = self.config.method, {'tasks': tasks}
     if member.init == 'labels':
       pieces = self.tokenizer
       start['label_ids'] = [pieces.encode(pieces.joint + w) for w in labels]

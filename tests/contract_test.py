@@ -34,6 +34,7 @@ METHODS = {
   'bitfit': {},
   'adapters': {'bottleneck': 2},
   'input_tuning': {'length': 3, 'init': 'uniform', 'hidden': 7},
+  'multitask_prompt': {'length': 3, 'init': 'uniform', 'ranks': 2},
 }
 # At step 0 these are the untuned model.
 UNTUNED_FIRST = ('model_tuning', 'lora', 'ia3', 'bitfit', 'adapters')

@@ -6,7 +6,8 @@ run needs nothing else, and every host agrees on every shape without a word.
 Knows no text and no model.
 """
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -25,6 +26,8 @@ def train_batches(
   process_index: int = 0,
   process_count: int = 1,
   target_length: int = 0,
+  parts: Sequence[int] = (),
+  cap: int = 0,
 ) -> Iterator[Batch]:
   """The batches of steps start_step, start_step + 1, … without end.
 
@@ -36,15 +39,22 @@ def train_batches(
   repeat inside a batch. Which lengths come when is the same for all seeds, so
   that the members of a population have steps of one shape.
 
+  Of a mixture an epoch has all examples of a task that has `cap` or fewer, and
+  of a larger one the next `cap` of its own endless permutations: examples come
+  in proportion to min(size, cap), T5's "examples-proportional mixing".
+
   Args:
     batch_size: rows of all hosts together.
     buckets: padded input lengths, ascending.
     start_step: updates done. Costs one window, however large it is.
     process_index: which share of the rows to give, of `process_count`.
     target_length: padded length of the targets; 0 = the longest there is.
+    parts: how many rows are of each task of a mixture, one task after the
+      other; () = they are of one.
   """
   share = _share(batch_size, process_index, process_count)
   sizes = _bucket_of(encoded, buckets)
+  mix = _Mix(tuple(parts) or (len(encoded),), cap if parts else 0)
   silent = sum(not len(row.targets) for row in encoded)
   if silent:
     raise UserError(
@@ -52,11 +62,14 @@ def train_batches(
       'teach nothing; leave them out'
     )
   length = target_length or batch.target_length(encoded)
-  per_window = max(1, len(encoded) // batch_size)
+  per_window = max(1, mix.epoch // batch_size)
   window, skip = divmod(start_step, per_window)
   while True:
     for rows in _window(
-      window, sizes, batch_size=batch_size, count=per_window, seed=seed
+      *(window, sizes, mix),
+      batch_size=batch_size,
+      count=per_window,
+      seed=seed,
     )[skip:]:
       shape = (buckets[sizes[rows].max()], length)
       yield batch.make(encoded, rows[share], shape=shape)
@@ -130,12 +143,51 @@ def _fit(size: int, buckets: Sequence[int]) -> int:
   return buckets[int(np.searchsorted(buckets, size))]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Mix:
+  """How many rows there are of each task, and at most an epoch; 0 = all."""
+
+  parts: tuple[int, ...]
+  cap: int
+
+  @property
+  def shares(self) -> list[int]:
+    return [min(size, self.cap or size) for size in self.parts]
+
+  @property
+  def epoch(self) -> int:
+    """Its rows."""
+    return sum(self.shares)
+
+  def rows(self, seed: int, epoch: int) -> np.ndarray:
+    """Those of an epoch, in order."""
+    order = permutation(seed, 0, epoch, size=self.epoch)
+    if self.epoch == sum(self.parts):
+      return order
+    found, first = [], 0
+    for number, (size, share) in enumerate(zip(self.parts, self.shares)):
+      own = _stream(
+        *(size, epoch * share, share),
+        lambda e, key=(seed, 2, number), n=size: permutation(*key, e, size=n),
+      )
+      found.append(first + own)
+      first += size
+    return np.concatenate(found)[order]
+
+
 def _window(
-  window: int, sizes: np.ndarray, *, batch_size: int, count: int, seed: int
+  window: int,
+  sizes: np.ndarray,
+  mix: _Mix,
+  *,
+  batch_size: int,
+  count: int,
+  seed: int,
 ) -> list[np.ndarray]:
   """The rows of a window's batches; their number depends on no draw."""
+  size = count * batch_size
   rows = _stream(
-    seed, len(sizes), start=window * count * batch_size, size=count * batch_size
+    *(mix.epoch, window * size, size), lambda epoch: mix.rows(seed, epoch)
   )
   batches, left = [], rows[:0]
   for bucket in range(sizes.max() + 1):
@@ -147,10 +199,12 @@ def _window(
   return [batches[i] for i in permutation(0, 1, window, size=len(batches))]
 
 
-def _stream(seed: int, n: int, *, start: int, size: int) -> np.ndarray:
-  """Examples start, …, start + size - 1 of all epochs, one after the other."""
+def _stream(
+  n: int, start: int, size: int, epoch: Callable[[int], np.ndarray]
+) -> np.ndarray:
+  """Rows start, …, start + size - 1 of all epochs of n, one after the other."""
   first, last = start // n, (start + size - 1) // n
-  epochs = [permutation(seed, 0, e, size=n) for e in range(first, last + 1)]
+  epochs = [epoch(e) for e in range(first, last + 1)]
   return np.concatenate(epochs)[start - first * n :][:size]
 
 

@@ -9,11 +9,13 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from ptjax.config import UserError
 from ptjax.data import batch, hard_prompt, pipeline, source
 from ptjax.data.batch import Batch, Encoded
 from ptjax.data.tokenizer import Tokenizer
-from ptjax.tasks import base
+from ptjax.tasks import base, mixture
 from ptjax.tasks.base import Example, Task
 
 
@@ -30,6 +32,8 @@ class Split:
     readings: how each member reads it, where a hard prompt is in front; then
       `encoded` is the first's.
     remarks: sentences about the task's splits that a reader must know.
+    tasks: the number of each example's task in a mixture; () = there is one.
+    cap: of each at most so many come an epoch; see `pipeline.train_batches`.
   """
 
   name: str
@@ -40,14 +44,27 @@ class Split:
   cut: int
   readings: Sequence[hard_prompt.Reading] = ()
   remarks: tuple[str, ...] = ()
+  tasks: Sequence[int] = ()
+  cap: int = 0
+
+  @property
+  def tasks_mixed(self) -> int:
+    """How many tasks its examples are of."""
+    return len(set(self.tasks)) or 1
 
   def __len__(self) -> int:
     return len(self.examples)
 
   def head(self, size: int) -> 'Split':
-    """The first `size` examples."""
+    """The first `size` examples; of a mixture as many from all over it."""
+    some = range(min(size, len(self)))
+    if self.tasks:
+      some = [i * len(self) // len(some) for i in some]
     return dataclasses.replace(
-      self, examples=self.examples[:size], encoded=self.encoded[:size]
+      self,
+      examples=[self.examples[i] for i in some],
+      encoded=[self.encoded[i] for i in some],
+      tasks=[self.tasks[i] for i in some] if self.tasks else (),
     )
 
   def train_batches(
@@ -60,7 +77,7 @@ class Split:
   ) -> Iterator[Batch]:
     """See `pipeline.train_batches`; `share`: process_index, process_count."""
     index, count = share
-    return pipeline.train_batches(
+    found = pipeline.train_batches(
       self.encoded,
       batch_size=batch_size,
       buckets=self.buckets,
@@ -69,19 +86,29 @@ class Split:
       process_index=index,
       process_count=count,
       target_length=self.target_length,
+      parts=np.bincount(self.tasks).tolist() if self.tasks else (),
+      cap=self.cap,
     )
+    return map(self._with_tasks, found)
 
   def eval_batches(
     self, *, batch_size: int, with_choices: bool
   ) -> Iterator[Batch]:
     """See `pipeline.eval_batches`."""
-    return pipeline.eval_batches(
+    found = pipeline.eval_batches(
       self.encoded,
       batch_size=batch_size,
       buckets=self.buckets,
       with_choices=with_choices,
       target_length=self.target_length,
     )
+    return map(self._with_tasks, found)
+
+  def _with_tasks(self, made: Batch) -> Batch:
+    """Of a mixture also `task` [B]; a filler row has some task's number."""
+    if not self.tasks:
+      return made
+    return made | {'task': np.asarray(self.tasks, np.int32)[made['index']]}
 
   def as_read(self, made: Batch) -> list[Batch]:
     """A batch as each member reads it, or the batch that they all read."""
@@ -98,11 +125,26 @@ class Split:
 
 
 def tasks(config: Any) -> list[Task]:
-  """The tasks that `config.task` names; `custom` is that of `config.custom`."""
+  """The tasks that `config.task` names; `custom` is that of `config.custom`.
+
+  One task of them all if `config.mixture` is set.
+  """
+  if config.mixture < 0:
+    raise UserError(f'mixture={config.mixture} must be at least 0')
+  if config.mixture and config.method.name == hard_prompt.NAME:
+    raise UserError(
+      f'mixture={config.mixture} is trained on, and a hard prompt is not; set '
+      'mixture=0 or another method.name'
+    )
   if config.task != 'custom':
-    return [
-      base.load(name, prefix=config.prefix) for name in base.names(config.task)
-    ]
+    # In a mixture an input must say which task it is of.
+    prefix = config.prefix or config.mixture > 0
+    found = [base.load(name, prefix=prefix) for name in base.names(config.task)]
+    return [mixture.of(found)] if config.mixture else found
+  if config.mixture:
+    raise UserError(
+      f'mixture={config.mixture} is for several tasks, and task=custom is one'
+    )
   own = config.custom
   if not re.fullmatch(r'(\w[\w.-]*)?', own.name):
     raise UserError(
@@ -173,7 +215,10 @@ def load(
     UserError: a split is missing or empty, or a label does not fit or cannot
       be said.
   """
-  _check_labels(task, tokenizer)
+  mixed = isinstance(task, mixture.Mixture)
+  each_task = task.parts if mixed else (task,)
+  for one in each_task:
+    _check_labels(one, tokenizer)
   written = hard_prompt.write(
     config, lambda: _examples(config, task, 'train'), name=task.name
   )
@@ -211,7 +256,7 @@ def load(
   length = batch.target_length(all_)
   # Asked now: buckets without room shall not end the last task of eight.
   next(pipeline.eval_batches(all_, batch_size=1, buckets=buckets))
-  remarks = tuple(source.remarks(config, task.name))
+  remarks = [r for one in each_task for r in source.remarks(config, one.name)]
   return {
     name: Split(
       name,
@@ -223,13 +268,17 @@ def load(
         dataclasses.replace(r, encoded=encoded)
         for r, (encoded, _) in zip(readings, read)
       ],
-      remarks=remarks,
+      remarks=tuple(remarks),
+      tasks=task.numbers(examples) if mixed else (),
+      cap=config.mixture,
     )
     for name, (examples, readings, read) in found.items()
   }
 
 
 def _examples(config: Any, task: Task, name: str) -> list[Example]:
+  if isinstance(task, mixture.Mixture):
+    return task.gather(lambda part: _examples(config, part, name))
   rows = source.rows(config, task.name, name)
   if name == 'train' and config.shots:
     units = task.units(rows)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ptjax.config import UserError, nearest
-from ptjax.export import bank, npy, peft, prompt
+from ptjax.export import bank, multitask, npy, peft, prompt
 from ptjax.export.prompt import Prompt
 
 
@@ -56,6 +56,15 @@ def one(name: str, *, task: str = '') -> Prompt:
   return found[0]
 
 
+def undivided(name: str) -> Prompt:
+  """A file or adapter of many tasks as it is, not cut into their prompts."""
+  path = pathlib.Path(name)
+  if peft.is_adapter(path):
+    return peft.read(path)
+  arrays, metadata = prompt.read(path)
+  return Prompt(path.stem, prompt.nested(arrays), metadata['ptjax'], str(path))
+
+
 def rows(name: str) -> np.ndarray:
   """The virtual tokens [P, D] of the one soft prompt named."""
   return one(name).rows
@@ -86,7 +95,7 @@ def _called(path: pathlib.Path, name: str, task: str) -> list[Prompt]:
 
 def _of(path: pathlib.Path, task: str) -> list[Prompt]:
   if peft.is_adapter(path):
-    return [peft.read(path)]
+    return multitask.each(peft.read(path))
   if path.is_file() and path.suffix == '.safetensors':
     found = _read(path, path.stem)
     return _of_task(path, found, task) if len(found) > 1 else found
@@ -129,7 +138,8 @@ def _read(path: pathlib.Path, name: str) -> list[Prompt]:
   arrays, metadata = prompt.read(path)
   if 'bank' in metadata:
     return bank.open_bank(path, arrays, metadata['bank'])
-  return [Prompt(name, prompt.nested(arrays), metadata['ptjax'], str(path))]
+  own = prompt.nested(arrays)
+  return multitask.each(Prompt(name, own, metadata['ptjax'], str(path)))
 
 
 def _of_task(

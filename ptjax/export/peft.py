@@ -20,7 +20,7 @@ import safetensors.numpy
 
 from ptjax import files
 from ptjax.config import UserError
-from ptjax.export import maps_from_peft
+from ptjax.export import maps_from_peft, multitask
 from ptjax.export.prompt import Prompt
 from ptjax.weights import hf, settings
 
@@ -46,8 +46,12 @@ _IGNORED = {
   'encoder_num_layers',
   'encoder_reparameterization_type',
   'inference_mode',
+  'num_ranks',  # shapes say it, and
+  'num_tasks',
   'peft_version',
   'prompt_tuning_init',
+  'prompt_tuning_init_state_dict_path',
+  'prompt_tuning_init_task',
   'prompt_tuning_init_text',
   'revision',
   'tokenizer_kwargs',
@@ -98,7 +102,7 @@ def read(path: pathlib.Path) -> Prompt:
   values = _config(folder / CONFIG)
   said = settings.Said(values, str(folder / CONFIG))
   kind, task_type = said.text('peft_type'), said.text('task_type')
-  if kind not in (*_SOFT, *maps_from_peft.KINDS):
+  if kind not in (*_SOFT, *maps_from_peft.KINDS, multitask.KIND):
     raise UserError(_no_soft_prompt(folder, kind, task_type))
   if task_type not in _KINDS:
     raise UserError(
@@ -127,6 +131,12 @@ def read(path: pathlib.Path) -> Prompt:
       f'{folder / CONFIG} says {left}, which is not known here; if it does not '
       'change the result, remove it from the file'
     )
+  if kind == multitask.KIND:
+    own = _multitask(folder, length=length, parts=parts)
+    record = {'method': {'name': multitask.METHOD}}
+    return Prompt(
+      name, own, record | {'base': dataclasses.asdict(base)}, str(folder)
+    )
   rows = _rows(folder / MODEL, length=length, parts=parts, width=base.width)
   base = dataclasses.replace(base, width=rows.shape[1])
   record = {'method': {'name': 'soft_prompt'}, 'base': dataclasses.asdict(base)}
@@ -142,6 +152,36 @@ def _maps(
   if left := _unknown(said.values):
     raise maps_from_peft.unsupported(kind, left, folder=str(folder))
   return own, {'method': method, 'base': dataclasses.asdict(base)}
+
+
+def _multitask(
+  folder: pathlib.Path, *, length: int, parts: int
+) -> dict[str, Any]:
+  if parts > 1:
+    raise UserError(
+      f'{folder}: num_transformer_submodules={parts}, so half of its rows are '
+      'a prompt of the decoder, which PEFT reads in training and not in '
+      'generate; train it with num_transformer_submodules=1'
+    )
+  own = multitask.read(hf.Safetensors(folder / MODEL), folder=str(folder))
+  found = len(own[multitask.OWN]['prompt'])
+  if found != length:
+    raise UserError(
+      f'{folder}: {found} virtual tokens, but {CONFIG} says {length}; one of '
+      'them is of another adapter'
+    )
+  return own
+
+
+def write_multitask(
+  path: pathlib.Path, found: Prompt, base: Base
+) -> pathlib.Path:
+  """Writes the prompts of many tasks as the one adapter that they are."""
+  tensors, said = multitask.adapter(found)
+  # A T5's for the encoder alone.
+  said |= {'num_transformer_submodules': 1, 'modules_to_save': None}
+  said |= {'num_attention_heads': base.heads, 'num_layers': base.layers}
+  return save(path, tensors, said, base=base)
 
 
 def write(path: pathlib.Path, rows_PxD: Any, base: Base) -> pathlib.Path:

@@ -21,6 +21,7 @@ NAMES = (
   'bitfit',
   'adapters',
   'input_tuning',
+  'multitask_prompt',
   'hard_prompt',
   'none',
 )
@@ -52,6 +53,7 @@ class Start:
     prompt_PxD: the array of `method.file`.
     linears: the model's linear maps by slash-name.
     biases: shapes of the biases it has, of norms too, by slash-name.
+    tasks: M, how many a mixture has.
   """
 
   embedding_VxD: jax.Array
@@ -62,6 +64,7 @@ class Start:
   biases: Mapping[str, tuple[int, ...]] = dataclasses.field(
     default_factory=dict
   )
+  tasks: int = 1
 
 
 class Method(Protocol):

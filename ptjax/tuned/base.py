@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from ptjax import tree
+from ptjax.config import UserError
 from ptjax.methods.base import Linear, Method, Start
 from ptjax.models import ports
 
@@ -39,6 +40,8 @@ class TunedModel(abc.ABC):
             function. Without it all count.
     member  [B] which of the prompts that `tuned` holds along its first axis is
             a row's. Without it `tuned` holds one, without that axis.
+  task    [B] which task of a mixture a row is of, for methods that have
+            something of their own for each (`each`).
   """
 
   model: nn.Module
@@ -145,6 +148,21 @@ class TunedModel(abc.ABC):
   @property
   def _config(self) -> Any:
     return self.model.config
+
+  def _of_tasks(
+    self, tuned: Tree, frozen: Tree, batch: Batch
+  ) -> tuple[Tree, Batch]:
+    """Of a method that has one for each task, the prompts of all tasks, and
+    the batch in which each row reads its task's."""
+    if 'task' not in batch or not hasattr(self.method, 'each'):
+      return tuned, batch
+    if 'model' in tuned:
+      raise UserError(
+        'tune= trains parameters of the model, of which there is none a task; '
+        'leave them out of it'
+      )
+    own = tree.join(tuned, {k: v for k, v in frozen.items() if k != 'model'})
+    return self.method.each(own), batch | {'member': batch['task']}
 
   def _variables(self, tuned: Tree, frozen: Tree) -> dict[str, Tree]:
     """What the model is applied to: its parameters and the filled ports."""

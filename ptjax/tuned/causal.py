@@ -116,6 +116,7 @@ class _Run:
     rng: jax.Array | None = None,
   ):
     self.model, self.rng = tuned_model.model, rng
+    tuned, batch = tuned_model._of_tasks(tuned, frozen, batch)
     self.inputs = batch['inputs'], batch['input_mask'].astype(bool)
     self.prefix: tuple[network.Prefix, ...] = ()
     front_B = tuned_model._front(batch)

@@ -22,6 +22,7 @@ class Tuned(base.TunedModel):
   def states(
     self, tuned: Tree, frozen: Tree, batch: Batch, *, rng=None
   ) -> jax.Array:
+    tuned, batch = self._of_tasks(tuned, frozen, batch)
     inputs, mask = self._place(batch)
     return self._apply(
       _of_rows(tuned, batch),
@@ -38,6 +39,7 @@ class Tuned(base.TunedModel):
   def choices(
     self, tuned: Tree, frozen: Tree, batch: Batch
   ) -> tuple[jax.Array, jax.Array]:
+    tuned, batch = self._of_tasks(tuned, frozen, batch)
     tuned = _of_rows(tuned, batch)
     inputs, mask = self._place(batch)
     encoded = self._apply(tuned, frozen, inputs, mask, method='encode')
@@ -57,6 +59,7 @@ class Tuned(base.TunedModel):
   def prefill(
     self, tuned: Tree, frozen: Tree, batch: Batch, *, max_length: int
   ) -> tuple[None, Tree]:
+    tuned, batch = self._of_tasks(tuned, frozen, batch)
     tuned = _of_rows(tuned, batch)
     inputs, mask = self._place(batch)
     encoded = self._apply(tuned, frozen, inputs, mask, method='encode')

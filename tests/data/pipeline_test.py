@@ -237,3 +237,48 @@ def test_training_rows_without_a_target_are_refused():
   with pytest.raises(UserError, match='1 of 6 training examples have no targ'):
     train(encoded, 1)
   assert evaluate(encoded)
+
+
+MIX = {'parts': (5, 40, 12), 'cap': 10}  # an epoch is 5 + 10 + 10 rows
+
+
+def counts(batches, parts) -> list[int]:
+  """How many rows are of each part."""
+  found = np.searchsorted(np.cumsum(parts), rows(batches), side='right')
+  return np.bincount(found, minlength=len(parts)).tolist()
+
+
+def test_a_mixture_has_tasks_by_their_size_up_to_the_cap():
+  batches = train(data(57), 25 * 4, batch_size=5, **MIX)
+  for start in range(0, 100, 5):  # an epoch each
+    assert counts(batches[start : start + 5], MIX['parts']) == [5, 10, 10]
+  # A larger task comes whole before any row comes again.
+  seen = collections.Counter(i for i in rows(batches) if 5 <= i < 45)
+  assert len(seen) == 40 and set(seen.values()) == {5}
+  first = [i for i in rows(batches[:20]) if 5 <= i < 45]
+  assert sorted(first) == list(range(5, 45))
+
+
+def test_a_mixture_mixes_within_an_epoch_and_differs_by_seed():
+  batches = train(data(57), 20, batch_size=5, **MIX)
+  assert max(counts([b], MIX['parts'])[1] for b in batches) < 5
+  other = train(data(57), 20, batch_size=5, seed=1, **MIX)
+  assert rows(batches) != rows(other)
+  # Not the same rows of a task in every epoch.
+  early, late = (
+    {i for i in rows(part) if i >= 45} for part in (batches[:5], batches[5:10])
+  )
+  assert early != late
+
+
+@pytest.mark.parametrize('at', [0, 1, 7, 23])
+def test_a_mixture_resumed_anywhere_is_the_same_run(at):
+  whole = train(data(57), 30, batch_size=4, **MIX)
+  rest = train(data(57), 30 - at, batch_size=4, start_step=at, **MIX)
+  assert all(map(same, whole[at:], rest))
+
+
+def test_small_tasks_together_are_one_set():
+  plain = train(data(57), 30)
+  mixed = train(data(57), 30, parts=(5, 40, 12), cap=40)
+  assert all(map(same, plain, mixed))
