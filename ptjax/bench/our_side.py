@@ -70,8 +70,7 @@ class Ours:
 
   def peak_bytes(self) -> int | None:
     """Of the device's memory; None on a CPU, where it is the process's."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    return stats.get('peak_bytes_in_use')
+    return peak_bytes()
 
   def _batch(
     self, ids_BxL: np.ndarray, *, said: int, members: bool = False
@@ -89,6 +88,12 @@ class Ours:
         made = jax.tree.map(lambda x: x[None], made)
       self._held[key] = jax.device_put(made)
     return self._held[key]
+
+
+def peak_bytes() -> int | None:
+  """The most bytes that the device held; None where it does not say."""
+  stats = jax.local_devices()[0].memory_stats() or {}
+  return stats.get('peak_bytes_in_use')
 
 
 def _full_text(made: parts.Parts) -> parts.Parts:
