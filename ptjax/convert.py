@@ -11,8 +11,6 @@ import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
-
 from ptjax import progress, serve, tree
 from ptjax.config import UserError
 from ptjax.export import formats, serving
@@ -112,7 +110,7 @@ def _merged(
       f'none: it holds {beside[0]}; use --format=peft'
     )
   made, tuned, frozen = serve.with_prompts(_exact(config), [found], say=say)
-  one = jax.tree.map(lambda x: x[0], tuned)
+  one = tree.at(tuned, 0)
   folder = pathlib.Path(target).expanduser()
   whole = tree.join(one, frozen)['model']
   save.save(folder, whole, made.loaded.config)

@@ -15,7 +15,7 @@ from typing import IO, Any
 import jax
 import numpy as np
 
-from ptjax import parts, processes, progress
+from ptjax import assemble, processes, progress, tree
 from ptjax.config import UserError, nearest
 from ptjax.data import batch, hard_prompt, pipeline, table
 from ptjax.export import bank, names, peft
@@ -102,7 +102,7 @@ def with_prompts(
       config.method[key] = like(method[key])
     if 'prompt' in found.own:
       config.method.length = found.own['prompt']['encoder'].shape[0]
-  made = made.of_method(config.method) if made else parts.build(config)
+  made = made.of_method(config.method) if made else assemble.parts(config)
   for found in prompts:
     check_model(found, made.loaded, strict=not config.any_model, say=say)
   return made, *made.place([found.own for found in prompts])
@@ -213,7 +213,7 @@ class Server:
     self.mixed = len(prompts) > 1
     self.tuned = tuned
     if not self.mixed:
-      self.tuned = jax.tree.map(lambda x: x[0], tuned)
+      self.tuned = tree.at(tuned, 0)
       self.lengths = [self.parts.tuned_model.method.front]
 
   def predict(self, rows: Sequence[Row]) -> list[Row]:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tiny
 
+from ptjax import assemble, serve, tree
 from ptjax import config as config_lib
-from ptjax import parts, serve, tree
 from ptjax.config import UserError
 from ptjax.export import names, npy, prompt
 from ptjax.export.prompt import Prompt
@@ -297,11 +297,11 @@ def test_another_models_tokenizer_is_refused(room, made, tmp_path):
   (folder / 'tokenizer.json').write_text(json.dumps(vocab))
   c = config(room, tokenizer=str(folder))
   with pytest.raises(UserError, match='has 86 pieces, but there are 61'):
-    parts.build(c)
+    assemble.parts(c)
   vocab['model']['vocab'] = {'<pad>': 1, '</s>': 0, '<unk>': 2}
   (folder / 'tokenizer.json').write_text(json.dumps(vocab))
   with pytest.raises(UserError, match='ends with id 0 and pads with 1'):
-    parts.build(c)
+    assemble.parts(c)
 
 
 def test_a_t5x_checkpoint_scores_ids_as_t5x_does(shared, tmp_path, call):
