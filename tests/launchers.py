@@ -14,6 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 LAUNCH = ROOT / 'launch'
 WORKDIR = '--workdir=/shared/my run'
 FLAGS = ['--config=configs/superglue.py:task=cb+rte', WORKDIR]
+TPU = {'NAME': 'my-tpu', 'ZONE': 'us-west4-a', 'TYPE': 'v5litepod-16'}
 # Words that a shell, JSON or Kubernetes would change.
 ODD = """--config.method.instruction=it's "$NAME" & $(NAME) \\ {x}"""
 

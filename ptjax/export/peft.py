@@ -52,7 +52,6 @@ _IGNORED = {
   'tokenizer_name_or_path',
 }
 
-
 _COMPARED = ('width', 'layers', 'heads')
 
 

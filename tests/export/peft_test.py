@@ -14,7 +14,7 @@ from goldens import causal_models, peft_adapters, t5_models
 from ptjax import config as config_lib
 from ptjax import serve
 from ptjax.config import UserError
-from ptjax.export import names, peft
+from ptjax.export import bank, names, peft
 from ptjax.export.prompt import Prompt
 from ptjax.weights import load
 
@@ -87,7 +87,7 @@ def said(name: str, prompts: list[Prompt]) -> dict[str, np.ndarray]:
   return out
 
 
-def same(found, expected, name: str, *, every: int = 1) -> None:
+def assert_same(found, expected, name: str, *, every: int = 1) -> None:
   """Logits to 1e-5 of the largest, and the same ids up to the end."""
   logits = found['logits'][..., ::every]
   error = np.abs(logits - expected['logits']).max()
@@ -119,8 +119,9 @@ def test_peft_loads_what_is_written_and_would_write_the_same(
   peft.write(folder, rows(name), serve.base(loaded(name)))
   model = peft_adapters.network(MODELS[name])
   model = theirs.PeftModel.from_pretrained(model, folder)
-  same(said(name, [soft(name)]), peft_adapters.said(model), name)
-  same(said(name, names.find(str(folder))), peft_adapters.said(model), name)
+  expected = peft_adapters.said(model)
+  for prompts in ([soft(name)], names.find(str(folder))):
+    assert_same(said(name, prompts), expected, name)
   model.save_pretrained(tmp_path / 'theirs')
   for file in (peft.CONFIG, peft.MODEL):
     again = (tmp_path / 'theirs' / file).read_bytes()
@@ -141,7 +142,7 @@ def test_what_peft_writes_says_the_same_here(name, config, theirs, tmp_path):
     (held,) = safetensors.numpy.load_file(tmp_path / peft.MODEL).values()
     assert held.shape[0] == 2 * peft_adapters.LENGTH
   expected = peft_adapters.said(model)
-  same(said(name, [found]), expected, name)
+  assert_same(said(name, [found]), expected, name)
   alone = said(name, [])['logits']
   assert np.abs(alone - expected['logits']).max() > 0.1
 
@@ -152,7 +153,7 @@ def test_what_peft_wrote_says_what_it_said(name):
   folder = peft_adapters.FOLDER / name
   (found,) = names.find(str(folder))
   recorded = np.load(folder / peft_adapters.SAID)
-  same(said(name, [found]), recorded, name, every=7)
+  assert_same(said(name, [found]), recorded, name, every=7)
 
 
 @pytest.mark.parametrize('name', sorted(peft_adapters.MODELS))
@@ -302,8 +303,6 @@ def test_a_model_goes_by_its_last_name_and_what_is_not_said_fits(folder):
 
 
 def test_the_bank_keeps_what_an_adapter_says(folder, tmp_path):
-  from ptjax.export import bank
-
   bank.write(tmp_path / 'b.safetensors', names.find(str(folder)))
   (found,) = names.find(str(tmp_path / 'b.safetensors'))
   with pytest.raises(UserError, match='not of'):
