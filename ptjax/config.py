@@ -254,6 +254,24 @@ def nearest(value: Any, valid: Iterable[Any]) -> str:
   return f', did you mean {found[0]!r}?' if found else ''
 
 
+def check_text(texts: Iterable[str], where: str = '') -> None:
+  """Refuses what UTF-8 cannot say, and so no tokenizer reads.
+
+  Args:
+    where: what they are of, such as "row 3: 'inputs' "; it stands in front of
+      what is around the mistake.
+  """
+  for text in texts:
+    try:
+      text.encode()
+    except UnicodeEncodeError as error:
+      shown = ascii(text[max(0, error.start - 20) :][:60])
+      raise UserError(
+        f'{where}{shown} holds half of a surrogate pair, which JSON can say '
+        'but no text has; mend it'
+      ) from None
+
+
 def apply_words(c: ConfigDict, arg: str | None) -> ConfigDict:
   """Sets what follows the colon of `--config=FILE:key=value,key=value`.
 

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from ptjax import assemble, processes, progress, tree
-from ptjax.config import UserError, nearest
+from ptjax.config import UserError, check_text, nearest
 from ptjax.data import batch, hard_prompt, pipeline, table
 from ptjax.export import bank, names, peft
 from ptjax.export import prompt as prompt_lib
@@ -370,10 +370,7 @@ def _encode(
 def _text(value: Any, where: str) -> str:
   if not isinstance(value, str):
     raise UserError(f'{where} is {json.dumps(value)[:40]}, not text')
-  try:
-    value.encode()
-  except UnicodeEncodeError:
-    raise UserError(f'{where} holds half of a surrogate pair') from None
+  check_text([value], f'{where} ')
   return value
 
 
