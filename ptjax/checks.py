@@ -37,6 +37,12 @@ _LEAST = {
     'profile',
   ),
 }
+# Keys of a way to answer, and the key that takes it.
+_OF_A_WAY = {
+  'top_k': 'temperature',
+  'top_p': 'temperature',
+  'length_penalty': 'beams',
+}
 
 
 def check(config: ConfigDict, layout: mesh.Layout | None = None) -> None:
@@ -60,6 +66,7 @@ def check(config: ConfigDict, layout: mesh.Layout | None = None) -> None:
   one_of('optimizer.name', config.optimizer.name, optim.NAMES)
   optim.schedule(config.optimizer, steps=config.train.steps)
   parts.sampler(config)
+  _check_answers(config)
   if layout is None:
     mesh.make(config)
 
@@ -82,6 +89,21 @@ def _check_train(config: ConfigDict) -> None:
   one_of('train.loss', train.loss, ('targets', 'text'))
   if not 0 <= train.dropout < 1:
     raise UserError(f'train.dropout={train.dropout} must be in [0, 1)')
+
+
+def _check_answers(config: ConfigDict) -> None:
+  """Refuses what is set of a way to answer that is not taken."""
+  usual, samples = config_lib.default(), config.samples
+  taken = {
+    'temperature': config.temperature or samples.query and samples.temperature,
+    'beams': config.beams > 1,
+  }
+  for key, way in _OF_A_WAY.items():
+    if config[key] != usual[key] and not taken[way]:
+      raise UserError(
+        f'{key}={config[key]} does nothing with {way}={config[way]}; set {way} '
+        f'higher, or leave {key} out'
+      )
 
 
 def _check_population(config: ConfigDict) -> None:
