@@ -6,6 +6,7 @@ and what is refused where they do not belong together. Knows no task.
 
 import dataclasses
 
+import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
 
@@ -28,6 +29,9 @@ def parts(config: ConfigDict) -> Parts:
   """
   config = config_lib.resolved(config)
   checks.check(config)
+  if config.train.loss == 'text':
+    # By its config.json alone, before weights are fetched or read.
+    _check_loss(config, outline.outline(config.model).model)
   method = base.make(config.method)
   layout = mesh.make(config)
   loaded = load.load(
@@ -55,6 +59,7 @@ def outlined(config: ConfigDict, layout: mesh.Layout) -> Parts:
   loaded = outline.outline(
     config.model, dtype=_dtype(config, platform), place=layout.parts
   )
+  _check_loss(config, loaded.model)
   method, eos_id = base.make(config.method), loaded.config.eos_id
   tuned_model = _tuned_model(config, loaded, method, eos_id=eos_id)
   return Parts(config, loaded, None, tuned_model, layout)
@@ -67,13 +72,15 @@ def _tuned_model(
     loaded.config, dropout_rate=config.train.dropout, eos_id=eos_id
   )
   model = loaded.model.clone(scan=config.scan, remat=config.remat, config=sizes)
-  tuned_model = tuned_base.make(model, method)
-  if config.train.loss == 'text' and not tuned_model.causal:
+  return tuned_base.make(model, method)
+
+
+def _check_loss(config: ConfigDict, model: nn.Module) -> None:
+  if config.train.loss == 'text' and not tuned_base.causal(model):
     raise UserError(
       'train.loss=text is for decoder-only models, whose input is said as it '
       f'is read; {config.model} is not one; use train.loss=targets'
     )
-  return tuned_model
 
 
 def _pieces(config: ConfigDict, loaded: load.Loaded) -> tokenizer.Tokenizer:

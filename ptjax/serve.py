@@ -23,6 +23,7 @@ from ptjax.export import prompt as prompt_lib
 from ptjax.export.prompt import Prompt
 from ptjax.interpret import look
 from ptjax.parts import Parts
+from ptjax.tuned.base import causal
 from ptjax.weights import load
 
 Row = dict[str, Any]
@@ -130,11 +131,10 @@ def check_model(
 def base(loaded: load.Loaded) -> peft.Base:
   """A model as an adapter of it would name it."""
   config, folder = loaded.config, str(loaded.folder)
-  causal = not hasattr(loaded.model, 'encode')
   return peft.Base(
     # An embedded model's name is nobody else's.
     name=folder if load.embedded(loaded.name) else loaded.name,
-    task_type='CAUSAL_LM' if causal else 'SEQ_2_SEQ_LM',
+    task_type='CAUSAL_LM' if causal(loaded.model) else 'SEQ_2_SEQ_LM',
     width=config.d_model,
     layers=config.num_layers,
     heads=config.num_heads,

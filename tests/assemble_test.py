@@ -32,7 +32,9 @@ def test_a_text_ends_with_the_one_of_several_ends_that_its_tokenizer_has(
 
 
 def test_the_loss_of_whole_texts_is_for_decoder_only_models(tmp_path):
+  """Which config.json says: no weights are read, or fetched, for it."""
   folder = tiny.model_folder(tmp_path / 't5')
+  (folder / 'model.safetensors').unlink()
   with pytest.raises(UserError, match='train.loss=text is for decoder-only'):
     assemble.parts(config(folder, **{'train.loss': 'text'}))
   with pytest.raises(UserError, match="'texts'.*did you mean 'text'"):

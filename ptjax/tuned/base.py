@@ -209,9 +209,14 @@ def each_choice(
   return sums_CxB.T, counts_CxB.T
 
 
+def causal(model: nn.Module) -> bool:
+  """Whether a network is decoder-only: an answer goes on from its input."""
+  return not hasattr(model, 'encode')
+
+
 def make(model: nn.Module, method: Method) -> TunedModel:
   """The tuned model of a network's kind."""
-  kind = 'encoder_decoder' if hasattr(model, 'encode') else 'causal'
+  kind = 'causal' if causal(model) else 'encoder_decoder'
   module = importlib.import_module(f'ptjax.tuned.{kind}')
   return module.Tuned(model, method)
 
