@@ -15,9 +15,9 @@ from ptjax import (
   loop,
   parts,
   processes,
+  prompted,
   report,
   samples,
-  serve,
   stop,
   sweep,
   tree,
@@ -184,7 +184,7 @@ def _score(
   if config.samples.query:
     log.say('samples.query is not read: samples are drawn where prompts train')
   log.say(f'{folder}: loading {config.model}')
-  made, *_ = serve.with_prompts(config, [])
+  made, *_ = prompted.with_prompts(config, [])
   if found:
     workdir.hold_model(folder, made.loaded.fingerprint)
   data = [(task, _evaluated(made, task)) for task in tasks]
@@ -193,7 +193,7 @@ def _score(
     for remark in (*scored.remarks, *task.remarks(scored.examples)):
       log.say(f'{name}: {remark}')
     mine = prompts.get(name, [])
-    made, tuned, frozen = serve.with_prompts(
+    made, tuned, frozen = prompted.with_prompts(
       config, mine, made=made, say=log.say
     )
     began = time.monotonic()
