@@ -23,22 +23,13 @@ def check_memory(parts: Parts, train: Split, *, task: str) -> None:
   Raises:
     UserError: see `memory.check`.
   """
-  config, layout, made = parts.config, parts.layout, parts.tuned_model
-  members, batch = len(parts.members), config.train.batch_size
-  if step.at_once(members, batch * train.buckets[-1]) < members:
+  config, members = parts.config, len(parts.members)
+  longest = train.buckets[-1]
+  if step.at_once(members, config.train.batch_size * longest) < members:
     return  # a few at a time: of the others nothing is held but prompts
   memory.check(
     members,
-    each=memory.member_bytes(
-      made.model.config,
-      batch=batch // config.train.accumulate // layout.row_shards,
-      prompt=made.method.front,
-      length=train.buckets[-1],
-      target=train.target_length,
-      itemsize=np.dtype(made.model.dtype).itemsize,
-      remat=made.model.remat,
-      full_text=config.train.loss == 'text',
-    ),
+    each=parts.member_bytes(length=longest, target=train.target_length),
     weights=mesh.bytes_on_one(parts.loaded.params),
     limit_gib=config.population.memory,
     task=task,

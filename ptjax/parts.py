@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from ptjax import mesh, optim, population, step, tree
+from ptjax import memory, mesh, optim, population, step, tree
 from ptjax.config import UserError
 from ptjax.data import tokenizer
 from ptjax.export import names
@@ -80,6 +80,26 @@ class Parts:
       return held - found.alias_size_in_bytes + found.temp_size_in_bytes
 
     return self._placed(needed, axis=1)(state, frozen, batch)
+
+  def member_bytes(self, *, length: int, target: int) -> int:
+    """Bytes of a device that the training of one member takes, estimated.
+
+    Args:
+      length: pieces of an input, padded.
+      target: pieces of a target.
+    """
+    train, model = self.config.train, self.tuned_model.model
+    return memory.member_bytes(
+      model.config,
+      batch=train.batch_size // train.accumulate // self.layout.row_shards,
+      prompt=self.tuned_model.method.front,
+      length=length,
+      target=target,
+      itemsize=jnp.dtype(model.dtype).itemsize,
+      remat=model.remat,
+      full_text=train.loss == 'text',
+      tensor=self.layout.mesh.shape['tensor'],
+    )
 
   @functools.cached_property
   def answers(self) -> Any:
