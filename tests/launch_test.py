@@ -198,8 +198,7 @@ def test_a_jobset_is_deleted_after_a_failure(place, env, states, sentence):
 def test_a_jobset_that_is_stopped_is_deleted(place):
   started = place.start('gke.sh', 'run', 'tpu', *FLAGS, **GKE, SLOW='1')
   place.until('applied', 1)
-  while ['logs'] not in [call[:1] for call in place.calls('kubectl')]:
-    time.sleep(0.02)
+  place.until_called('kubectl', 'logs')
   started.send_signal(signal.SIGINT)
   _, said = started.communicate(timeout=60)
   assert started.returncode == 130, said
