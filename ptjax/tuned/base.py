@@ -29,8 +29,8 @@ class TunedModel(abc.ABC):
   """A frozen model and the method that tunes it.
 
   Hashable, so that it is static under jit. `tuned` and `frozen` are the two
-  halves of one tree, {'prompt': the method's own, 'model': the network's}, cut
-  by `tree.split`; gradients are taken with respect to `tuned` alone.
+  halves of one tree, what the method creates beside {'model': the network's},
+  cut by `tree.split`; gradients are taken with respect to `tuned` alone.
 
   A batch is what `data.batch.make` gives, and besides
 
