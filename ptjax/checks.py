@@ -114,7 +114,7 @@ def _check_population(config: ConfigDict) -> None:
   members = population.members(config)
   hard_prompt.check(config, members=len(members))
   for member in members:
-    parts.method_of(config.method, member)  # an unknown start raises
+    parts.member_method(config.method, member)  # an unknown start raises
     _check_start(config.method, member.init)
 
 

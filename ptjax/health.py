@@ -68,7 +68,7 @@ def untuned(
   if not size:
     return {}
   few = dev.head(size)
-  first = jax.tree.map(lambda x: x[:1], tuned)  # is left out
+  first = jax.tree.map(lambda x: x[:1], tuned)  # which prompted=False ignores
   out = {}
   for by in ('generate', *(['rank'] if evaluate.rankable(few) else [])):
     answers = evaluate.answer(parts, first, frozen, few, by=by, prompted=False)

@@ -163,7 +163,7 @@ class Parts:
       start['text_ids'] = self.tokenizer.encode(method.text)
     if member.init == 'file':
       start['prompt_PxD'] = names.rows(method.file)
-    begun = method_of(method, member)
+    begun = member_method(method, member)
     tuned_model = tuned_base.make(self.tuned_model.model, begun)
     return tuned_model.init(
       jax.random.key(member.seed),
@@ -240,7 +240,9 @@ def stack(members: Sequence[Any]) -> Any:
   )
 
 
-def method_of(settings: ConfigDict, member: population.Member) -> base.Method:
+def member_method(
+  settings: ConfigDict, member: population.Member
+) -> base.Method:
   """The method as this member begins it."""
   settings = settings.copy_and_resolve_references()
   settings.init = member.init
