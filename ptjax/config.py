@@ -52,7 +52,7 @@ def default() -> ConfigDict:
   c.shots = 0  # training examples kept, drawn by seed; 0 = all
   c.input_length = 512  # pieces, the longest input; what is over is cut
   c.target_length = 0  # pieces, the longest target; 0 = as long as needed
-  c.buckets = ()  # padded input lengths; () = four chosen from the data
+  c.buckets = ()  # padded input lengths; () = up to six by the data
   c.custom = ConfigDict()  # your own task: see configs/custom.py
   c.custom.name = ''  # how results call it
   c.custom.train = ''  # file (jsonl, json, csv, tsv, parquet) or hub data set
