@@ -47,8 +47,9 @@ def parts(config: ConfigDict) -> Parts:
 
 
 def outlined(config: ConfigDict, layout: mesh.Layout) -> Parts:
-  """The parts of a run on that mesh, without values: its frozen parameters are
-  shapes, from which steps are traced and compiled; there is no tokenizer.
+  """The parts of a run on that mesh, without values and without a tokenizer.
+
+  Frozen parameters are shapes, from which steps are traced and compiled.
 
   Raises:
     UserError: as `parts` does, but for what weights and a tokenizer say.

@@ -42,7 +42,7 @@ def first_step(
   """(numbers of a step that is not kept, which members it would move: [E]).
 
   Raises:
-    UserError: a method fills a port that the model does not read.
+    RuntimeError: a method fills a port that the model does not read.
   """
   tuned_base.check_ports(
     *(parts.tuned_model, tree.at(state.tuned, 0)),

@@ -64,8 +64,10 @@ def _config(folder: pathlib.Path) -> Any:
 
 
 def _tied(values: dict[str, Any]) -> bool:
-  """What the tensors would say of the head. No gated T5 was ever tied, though
-  transformers 5 writes so."""
+  """What the tensors would say of the head.
+
+  No gated T5 was ever tied, though transformers 5 writes so.
+  """
   usual = values['model_type'] in ('t5', 'mt5', 'gpt2')
   said = values.get('tie_word_embeddings')
   gated = str(values.get('feed_forward_proj', '')).startswith('gated')
