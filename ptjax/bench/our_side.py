@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from ptjax import assemble, parts, tree
 from ptjax import config as config_lib
-from ptjax import parts
 from ptjax.data import batch
 from ptjax.data.batch import Encoded
 
@@ -24,7 +24,7 @@ def build(folder: pathlib.Path, *, dtype: str, prompt: int) -> parts.Parts:
     'method.length': prompt,
     'method.init': 'vocabulary',
   }
-  return parts.build(config_lib.update(config_lib.default(), settings))
+  return assemble.parts(config_lib.update(config_lib.default(), settings))
 
 
 class Ours:
@@ -52,7 +52,7 @@ class Ours:
 
   def evaluate(self, ids_BxL: np.ndarray, said: int) -> tuple[Any, Any]:
     """(log-probability_B in nats, tokens_B) of each row's last `said`."""
-    tuned = jax.tree.map(lambda x: x[0], self._state.tuned)
+    tuned = tree.at(self._state.tuned, 0)
     return self._made.log_probs(
       tuned, self._frozen, self._batch(ids_BxL, said=said)
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ptjax.config import UserError
+from ptjax.config import UserError, check_text
 from ptjax.data.tokenizer import Tokenizer
 from ptjax.tasks.base import Example
 
@@ -54,8 +54,8 @@ def encode(
     UserError: a target or choice does not fit. It is never cut: a cut label
       could never be answered. Or what stands there is no text.
   """
-  check_text(e.inputs for e in examples)
   texts = [e.inputs for e in examples]
+  check_text(texts)
   inputs = input_ids(texts, tokenizer, causal=causal)
   joints = [joint(text, tokenizer, causal=causal) for text in texts]
   words = {
@@ -126,19 +126,6 @@ def _cut(ids: list[int], length: int, *, causal: bool, kept: int) -> list[int]:
 
 def _ids(found: Iterable[int]) -> np.ndarray:
   return np.asarray(found, np.int32)
-
-
-def check_text(texts: Iterable[str]) -> None:
-  """Refuses what no tokenizer could read."""
-  for text in texts:
-    try:
-      text.encode()
-    except UnicodeEncodeError as error:
-      shown = ascii(text[max(0, error.start - 20) :][:60])
-      raise UserError(
-        f'{shown} holds half of a surrogate pair, which JSON can say but no '
-        'text has; mend that row'
-      ) from None
 
 
 def _check_fit(answers: dict[str, np.ndarray], length: int) -> None:
