@@ -28,7 +28,7 @@ def default() -> ConfigDict:
   c.model = 'miniature'  # miniature | miniature/gpt | folder | hub name | T5X
   c.any_model = False  # use a prompt of another frozen model, and warn
   c.tokenizer = ''  # folder or hub name; '' = the model's own
-  c.dtype = 'auto'  # compute: float32 | bfloat16; auto = float32 on a CPU
+  c.dtype = 'auto'  # weights, products: float32 | bfloat16; auto: CPU float32
   c.scan = True  # one compiled layer, looped; False unrolls
   c.remat = False  # recompute activations in the backward pass: less memory
 
