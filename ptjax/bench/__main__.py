@@ -31,7 +31,7 @@ def _run(asked: argparse.Namespace) -> None:
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   # After the environment: jax reads it when it is imported.
   from ptjax import workdir
-  from ptjax.bench import tables, versus_tables
+  from ptjax.bench import real, tables, versus_tables
 
   about = {'benchmark': asked.benchmark, 'machine': tables.machine()}
   about['repeats'] = asked.repeats
@@ -39,6 +39,8 @@ def _run(asked: argparse.Namespace) -> None:
   folder = folder or workdir.fresh('bench', root=pathlib.Path('runs'))
   if asked.benchmark in ('causal', 't5'):
     found, said, draw = _versus(asked), versus_tables, versus_tables.draw
+  elif asked.benchmark == 'real':
+    found, said, draw = _real(asked), real, versus_tables.draw
   else:
     found, said, draw = _population(asked), tables, tables.draw
   found = {**about, **found}
@@ -85,6 +87,26 @@ def _versus(asked: argparse.Namespace) -> dict[str, Any]:
   return versus.run(comparison(), plan)
 
 
+def _real(asked: argparse.Namespace) -> dict[str, Any]:
+  from ptjax.bench import real
+
+  said = {
+    'models': asked.shapes,
+    'dtypes': asked.dtype,
+    'batches': asked.batch,
+    'tasks': asked.tasks,
+  }
+  plan = real.Plan(
+    asked.data,
+    asked.tokenizer,
+    examples=asked.examples,
+    fixed=not asked.no_fixed,
+    repeats=asked.repeats,
+    **{name: values for name, values in said.items() if values},
+  )
+  return real.run(plan)
+
+
 class _Parser(argparse.ArgumentParser):
   def error(self, message: str) -> NoReturn:
     raise UserError(f'{message}; see python -m ptjax.bench --help')
@@ -117,6 +139,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
   _peer(kinds, 'causal', 'decoder-only models', shapes=pythia, works=said)
   t5 = 'small, base, large, xl'
   _peer(kinds, 't5', 'T5', shapes=t5, works='train, rank, generate')
+  _of_real(kinds)
   asked = parser.parse_args(list(argv))
   for name in ('members', 'batch', 'input', 'prompt', 'repeats'):
     _positive(name, getattr(asked, name, 1))
@@ -134,6 +157,32 @@ def _peer(kinds: Any, name: str, what: str, *, shapes: str, works: str) -> None:
   parser.add_argument(
     '--no-memory', action='store_true', help='leave out the peaks of memory'
   )
+
+
+def _of_real(kinds: Any) -> None:
+  parser = kinds.add_parser(
+    'real', help='T5 on rows of real lengths', allow_abbrev=False
+  )
+  for flag, what in (
+    ('shapes', 'small, base, large, xl; of random weights'),
+    ('dtype', 'float32, bfloat16'),
+    ('tasks', 'cb, rte, wic, boolq, multirc'),
+  ):
+    parser.add_argument(f'--{flag}', type=_words, default=(), help=what)
+  parser.add_argument('--batch', type=_counts, default=(), help='rows')
+  parser.add_argument(
+    '--examples', type=_count, default=256, help='of each task; 0 = all'
+  )
+  for flag, what in (
+    ('data', "folder of SuperGLUE's files"),
+    ('tokenizer', "folder of T5's tokenizer"),
+  ):
+    parser.add_argument(f'--{flag}', required=True, help=what)
+  parser.add_argument(
+    '--no-fixed', action='store_true', help='leave out the fixed length'
+  )
+  parser.add_argument('--repeats', type=_count, default=3, help='pairs')
+  parser.add_argument('--out', default='', help='folder of JSON and picture')
 
 
 def _sizes(parser: argparse.ArgumentParser, shapes: str) -> None:
