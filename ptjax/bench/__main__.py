@@ -5,6 +5,7 @@ Owns the command line. Exit codes as in `ptjax.main`.
 """
 
 import argparse
+import dataclasses
 import os
 import pathlib
 import sys
@@ -31,7 +32,7 @@ def _run(asked: argparse.Namespace) -> None:
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   # After the environment: jax reads it when it is imported.
   from ptjax import workdir
-  from ptjax.bench import real, tables, versus_tables
+  from ptjax.bench import compiling, real, tables, versus_tables
 
   about = {'benchmark': asked.benchmark, 'machine': tables.machine()}
   about['repeats'] = asked.repeats
@@ -39,6 +40,8 @@ def _run(asked: argparse.Namespace) -> None:
   folder = folder or workdir.fresh('bench', root=pathlib.Path('runs'))
   if asked.benchmark in ('causal', 't5'):
     found, said, draw = _versus(asked), versus_tables, versus_tables.draw
+  elif asked.benchmark == 'compile':
+    found, said, draw = _compile(asked), compiling, compiling.draw
   elif asked.benchmark == 'real':
     found, said, draw = _real(asked), real, versus_tables.draw
   else:
@@ -107,6 +110,17 @@ def _real(asked: argparse.Namespace) -> dict[str, Any]:
   return real.run(plan)
 
 
+def _compile(asked: argparse.Namespace) -> dict[str, Any]:
+  from ptjax.bench import compiling
+
+  plan = compiling.Plan(repeats=asked.repeats)
+  if asked.layers:
+    plan = dataclasses.replace(plan, depths=asked.layers)
+  if asked.shapes:
+    plan = dataclasses.replace(plan, model=asked.shapes[0])
+  return compiling.run(plan)
+
+
 class _Parser(argparse.ArgumentParser):
   def error(self, message: str) -> NoReturn:
     raise UserError(f'{message}; see python -m ptjax.bench --help')
@@ -140,8 +154,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
   t5 = 'small, base, large, xl'
   _peer(kinds, 't5', 'T5', shapes=t5, works='train, rank, generate')
   _of_real(kinds)
+  _of_compile(kinds)
   asked = parser.parse_args(list(argv))
-  for name in ('members', 'batch', 'input', 'prompt', 'repeats'):
+  for name in ('members', 'batch', 'input', 'prompt', 'layers', 'repeats'):
     _positive(name, getattr(asked, name, 1))
   return asked
 
@@ -182,6 +197,18 @@ def _of_real(kinds: Any) -> None:
     '--no-fixed', action='store_true', help='leave out the fixed length'
   )
   parser.add_argument('--repeats', type=_count, default=3, help='pairs')
+  parser.add_argument('--out', default='', help='folder of JSON and picture')
+
+
+def _of_compile(kinds: Any) -> None:
+  parser = kinds.add_parser(
+    'compile', help='seconds until the first step', allow_abbrev=False
+  )
+  parser.add_argument(
+    '--layers', type=_counts, default=(), help='of encoder and of decoder'
+  )
+  parser.add_argument('--shapes', type=_words, default=(), help='T5 widths')
+  parser.add_argument('--repeats', type=_count, default=3, help='starts')
   parser.add_argument('--out', default='', help='folder of JSON and picture')
 
 
