@@ -16,7 +16,6 @@ from ptjax import config as config_lib
 from ptjax.config import UserError
 from ptjax.data import tokenizer
 from ptjax.methods import base
-from ptjax.models import products
 from ptjax.parts import Parts
 from ptjax.tuned import base as tuned_base
 from ptjax.weights import load, outline
@@ -100,7 +99,7 @@ def _between(dtype: jnp.dtype, platform: str) -> jnp.dtype:
   On a CPU products alone read narrow numbers: around all else XLA widens whole
   arrays, and makes them narrow again.
   """
-  return products.wide(dtype) if platform == 'cpu' else dtype
+  return jnp.promote_types(dtype, jnp.float32) if platform == 'cpu' else dtype
 
 
 def _check_loss(config: ConfigDict, model: nn.Module) -> None:

@@ -23,6 +23,7 @@ def default() -> ConfigDict:
   c.mode = 'train'  # see MODES in ptjax/main.py
   c.seed = 0  # of initialisation, data order and dropout
   c.deterministic = False  # on a GPU: the same bits at every run, slower
+  c.compiled = 'auto'  # folder of compiled programs; auto = ~/.cache; '' = none
 
   # The frozen model.
   c.model = 'miniature'  # miniature | miniature/gpt | folder | hub name | T5X
