@@ -11,9 +11,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
-
-from ptjax import progress, serve, tree
+from ptjax import progress, prompted, serve, tree
 from ptjax.config import UserError
 from ptjax.export import (
   formats,
@@ -94,23 +92,23 @@ def _adapter(
   loaded = load.load(config.model, parameters=False)
   rows = families.of_config(loaded.config).tensors(loaded.config)
   found = maps_from_peft.placed(found, rows, model=loaded.name)
-  serve.check_model(found, loaded, strict=not config.any_model, say=say)
+  prompted.check_model(found, loaded, strict=not config.any_model, say=say)
   tensors, said = maps_to_peft.adapter(found, rows)
   folder = pathlib.Path(target).expanduser()
-  peft.save(folder, tensors, said, base=serve.base(loaded))
+  peft.save(folder, tensors, said, base=prompted.base(loaded))
 
 
 def _base(config: Any, found: Prompt, *, say: Callable[[str], None]) -> Any:
   """The model by its files' description; nothing of it is kept."""
   loaded = load.load(config.model, parameters=False)
-  serve.check_model(found, loaded, strict=not config.any_model, say=say)
+  prompted.check_model(found, loaded, strict=not config.any_model, say=say)
   width, needed = found.rows.shape[1], loaded.config.d_model
   if width != needed:
     raise UserError(
       f'{found.path} has {width} features, but {loaded.name} has {needed}; '
       'name its model'
     )
-  return serve.base(loaded)
+  return prompted.base(loaded)
 
 
 def _requests(
@@ -142,8 +140,8 @@ def _merged(
       f'--format=hf writes the weights of a model, and {found.path} changes '
       f'none: it holds {beside[0]}; use --format=peft'
     )
-  made, tuned, frozen = serve.with_prompts(_exact(config), [found], say=say)
-  one = jax.tree.map(lambda x: x[0], tuned)
+  made, tuned, frozen = prompted.with_prompts(_exact(config), [found], say=say)
+  one = tree.at(tuned, 0)
   folder = pathlib.Path(target).expanduser()
   whole = tree.join(one, frozen)['model']
   save.save(folder, whole, made.loaded.config)

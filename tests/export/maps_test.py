@@ -12,7 +12,7 @@ from goldens import peft_adapters, peft_maps
 
 from export import peft_test
 from ptjax import config as config_lib
-from ptjax import convert, serve, tree
+from ptjax import convert, prompted, tree
 from ptjax.config import UserError
 from ptjax.export import maps, names, peft
 from ptjax.export.prompt import Prompt
@@ -261,7 +261,7 @@ def test_another_architecture_and_another_width_are_both_named(
     c.model, c.any_model = model, True
     found = names.find(str(golden(method, name)))
     with pytest.raises(UserError, match=sentence) as error:
-      serve.with_prompts(c, found)
+      prompted.with_prompts(c, found)
     assert '\n' not in str(error.value)
 
   t5, gpt2 = str(folder_of('t5_1_0')), str(folder_of('gpt2'))
@@ -289,7 +289,7 @@ def test_by_default_another_models_name_is_refused():
   odd = found[0].record['base'] | {'name': 'openai/other'}
   other = Prompt('p', found[0].own, found[0].record | {'base': odd}, 'p')
   with pytest.raises(UserError, match='is of openai/other, not of'):
-    serve.with_prompts(c, [other])
+    prompted.with_prompts(c, [other])
 
 
 def test_ia3_scales_only_what_ours_scales(tmp_path):
@@ -302,7 +302,7 @@ def test_ia3_scales_only_what_ours_scales(tmp_path):
   c = config_lib.default()
   c.model, c.any_model = str(folder_of('gpt2')), True
   with pytest.raises(UserError, match=r'scales what comes out of \S*mlp'):
-    serve.with_prompts(c, names.find(str(tmp_path / 'a')))
+    prompted.with_prompts(c, names.find(str(tmp_path / 'a')))
 
 
 def test_loras_of_different_alpha_are_no_ensemble():
