@@ -11,6 +11,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+# From most memory to least; see ptjax/models/stack.py.
+REMAT = ('none', 'products', 'linear', 'full')
+
 
 class UserError(ValueError):
   """A mistake of the user: one sentence, no traceback, exit code 2."""
@@ -29,7 +32,10 @@ def default() -> ConfigDict:
   c.tokenizer = ''  # folder or hub name; '' = the model's own
   c.dtype = 'auto'  # compute: float32 | bfloat16; auto = float32 on a CPU
   c.scan = True  # one compiled layer, looped; False unrolls
-  c.remat = False  # recompute activations in the backward pass: less memory
+  # What the backward pass finds kept; the rest it computes again. From most
+  # memory to least: none (nothing again) | products (of linear maps, and scores
+  # of attention) | linear (no scores) | full (what goes into a layer alone).
+  c.remat = 'products'
 
   # Devices, as data x fsdp x tensor; -1 = the rest of them. See ptjax/mesh.py.
   c.mesh = ConfigDict()
@@ -148,6 +154,7 @@ def default() -> ConfigDict:
   # --mode=plan: what is not known without data, and what time costs.
   c.plan = ConfigDict()
   c.plan.members = ()  # prompts side by side, a plan each; () = population
+  c.plan.remat = ()  # of REMAT, a plan each; () = remat
   c.plan.functions = ('train', 'decode', 'rank')  # compiled; () = none
   c.plan.targets = 32  # pieces of the longest target, if target_length is 0
   c.plan.choices = 4  # of a row that is ranked

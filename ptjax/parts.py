@@ -322,6 +322,7 @@ def check(config: ConfigDict, layout: mesh.Layout | None = None) -> None:
   """Refuses values that no run can have, on this mesh or on all devices."""
   config = config_lib.resolved(config)
   one_of('dtype', config.dtype, DTYPES)
+  one_of('remat', config.remat, config_lib.REMAT)
   one_of('eval.by', config.eval.by, ('generate', 'rank'))
   one_of('eval.split', config.eval.split, ('dev', 'test'))
   _check_population(config)

@@ -376,7 +376,8 @@ class Attention(nn.Module):
   ) -> jax.Array:
     """Each bias is added to the scores [B, H, T, S] by broadcasting."""
     query_BxHxTxK = self._heads(self.query(x_BxTxD)).swapaxes(1, 2)
-    scores_BxHxTxS = stack.keep(product(query_BxHxTxK, key_BxHxKxS))
+    scores_BxHxTxS = product(query_BxHxTxK, key_BxHxKxS)
+    scores_BxHxTxS = stack.keep_scores(scores_BxHxTxS)
     for bias in biases:
       scores_BxHxTxS = scores_BxHxTxS + bias
     weights_BxHxTxS = jax.nn.softmax(scores_BxHxTxS, axis=-1)

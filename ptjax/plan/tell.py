@@ -125,7 +125,7 @@ def _head(plan: Plan) -> str:
     f'{plan.front} virtual tokens; batches of {train.batch_size} x '
     f'({plan.front} + {plan.lengths.inputs}) to {plan.lengths.targets} pieces'
     f'{f" in {train.accumulate} parts" if train.accumulate > 1 else ""}, '
-    f'remat {"on" if config.remat else "off"}'
+    f'remat {config.remat}'
   )
 
 
@@ -231,10 +231,12 @@ def summary(plans: list[Plan]) -> str:
 
 
 def _line(asked: Plan) -> list[str]:
-  plan, words = asked, ''
+  plan, words = asked, {}
+  if asked.config.plan.remat:  # one of several
+    words['remat'] = asked.config.remat
   if asked.change:
-    plan, words = asked.change.plan, asked.change.words
-    words = ', '.join(f'{k}={_word(v)}' for k, v in words.items())
+    plan, words = asked.change.plan, words | asked.change.words
+  words = ', '.join(f'{k}={_word(v)}' for k, v in words.items())
   row = [asked.target.name, str(asked.members)]
   fact = plan.fact('train') or plan.facts[0]
   if not plan.fits:

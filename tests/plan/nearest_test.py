@@ -14,15 +14,15 @@ def tried(devices=8, **changes):
 def test_one_change_comes_before_two():
   found = tried()
   assert found[0] == {'mesh.data': 4, 'mesh.fsdp': 2, 'mesh.tensor': 1}
-  remat = found.index({'remat': True})
+  remat = found.index({'remat': 'full'})
   parts = found.index({'train.accumulate': 2})
   assert remat < parts
-  assert parts < found.index({'remat': True, 'train.accumulate': 2})
+  assert parts < found.index({'remat': 'full', 'train.accumulate': 2})
   assert {'mesh.data': 1, 'mesh.fsdp': 1, 'mesh.tensor': 8} in found
 
 
 def test_nothing_that_is_set_is_undone():
-  found = tried(**{'remat': True, 'mesh.tensor': 2, 'train.accumulate': 4})
+  found = tried(**{'remat': 'full', 'mesh.tensor': 2, 'train.accumulate': 4})
   assert found
   for words in found:
     assert 'remat' not in words
