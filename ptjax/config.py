@@ -31,6 +31,9 @@ def default() -> ConfigDict:
   c.any_model = False  # use a prompt of another frozen model, and warn
   c.tokenizer = ''  # folder or hub name; '' = the model's own
   c.dtype = 'auto'  # compute: float32 | bfloat16; auto = float32 on a CPU
+  # Kept as: dtype, in which is computed | int8, where linear maps of layers are
+  # rounded to eight bits with a scale an output: half of bfloat16's memory.
+  c.weights = 'dtype'
   c.scan = True  # one compiled layer, looped; False unrolls
   # What the backward pass finds kept; the rest it computes again. From most
   # memory to least: none (nothing again) | products (of linear maps, and scores

@@ -24,6 +24,7 @@ from ptjax.tuned import base as tuned_base
 from ptjax.weights import load, outline
 
 DTYPES = ('auto', 'float32', 'bfloat16')
+WEIGHTS = ('dtype', 'int8')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,7 +240,12 @@ def build(config: ConfigDict) -> Parts:
   check(config)
   method = base.make(config.method)
   layout = mesh.make(config)
-  loaded = load.load(config.model, dtype=dtype(config), placement=layout.frozen)
+  loaded = load.load(
+    config.model,
+    dtype=dtype(config),
+    int8=config.weights == 'int8',
+    placement=layout.frozen,
+  )
   pieces = _pieces(config, loaded)
   # Of several ends the one that texts have.
   tuned_model = _tuned_model(config, loaded, method, eos_id=pieces.eos_id)
@@ -260,7 +266,10 @@ def outlined(config: ConfigDict, layout: mesh.Layout) -> Parts:
   check(config, layout)
   platform = layout.mesh.abstract_mesh.abstract_device.platform
   loaded = outline.outline(
-    config.model, dtype=dtype(config, platform), place=layout.parts
+    config.model,
+    dtype=dtype(config, platform),
+    int8=config.weights == 'int8',
+    place=layout.parts,
   )
   method, eos_id = base.make(config.method), loaded.config.eos_id
   tuned_model = _tuned_model(config, loaded, method, eos_id=eos_id)
@@ -322,6 +331,7 @@ def check(config: ConfigDict, layout: mesh.Layout | None = None) -> None:
   """Refuses values that no run can have, on this mesh or on all devices."""
   config = config_lib.resolved(config)
   one_of('dtype', config.dtype, DTYPES)
+  one_of('weights', config.weights, WEIGHTS)
   one_of('remat', config.remat, config_lib.REMAT)
   one_of('eval.by', config.eval.by, ('generate', 'rank'))
   one_of('eval.split', config.eval.split, ('dev', 'test'))

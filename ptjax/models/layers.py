@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ptjax.models import ports, stack
+from ptjax.models import int8, ports, stack
 
 # Added to a score that must not count. Two of them still fit in float32, so a
 # row in which nothing counts is uniform, not NaN.
@@ -131,7 +131,7 @@ def to_vocab(head: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
 class Linear(nn.Module):
   """A linear map; `axes` are the logical names of the kernel's.
 
-  Its ports stand in `ports`.
+  Its ports stand in `ports`. A frozen kernel may be one of `int8`.
   """
 
   features: int | tuple[int, ...]
@@ -151,7 +151,10 @@ class Linear(nn.Module):
     scale_in = ports.read(self, 'scale_in')
     if scale_in is not None:
       x = x * scale_in.astype(x.dtype)
-    y = _linear(x, kernel.astype(x.dtype))
+    if self.has_variable('params', int8.SCALE):
+      y = int8.product(x, kernel, self.get_variable('params', int8.SCALE))
+    else:
+      y = _linear(x, kernel.astype(x.dtype))
     if self.bias:
       zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[1:])
       bias = self.param('bias', zeros, features, jnp.float32)

@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 
 from ptjax import tree
+from ptjax.config import UserError
 from ptjax.methods.base import Linear, Method, Start
-from ptjax.models import ports
+from ptjax.models import int8, ports
 
 Tree = Any
 Batch = dict[str, jax.Array]
@@ -74,6 +75,7 @@ class TunedModel(abc.ABC):
     own = self.method.create(rng, _start(params, **start))
     joined = {**own, 'model': params}
     tuned, frozen = tree.split(joined, tune or self.method.tune)
+    _refuse_int8(tuned)
     # The master copy: at |p| near 50 a bfloat16 prompt loses updates of 0.3.
     # A copy even where the type is right: a step donates it, and the loaded
     # weights are the next task's too.
@@ -171,6 +173,18 @@ class TunedModel(abc.ABC):
     """[P]: they go from the embedding's row count upward."""
     first = self._config.vocab_size
     return jnp.arange(first, first + self.method.front, dtype=dtype)
+
+
+def _refuse_int8(tuned: Tree) -> None:
+  """Refuses to train what has no gradient."""
+  held = tree.flatten(tuned)
+  for name in held:
+    scope, _, kind = name.rpartition('/')
+    if kind == int8.SCALE or held[name].dtype == jnp.int8:
+      raise UserError(
+        f'tune: {scope}/kernel is kept in eight bits and cannot train; set '
+        'weights=dtype, or train something else'
+      )
 
 
 def _start(params: Tree, **known: Any) -> Start:
