@@ -1,5 +1,6 @@
 """`python -m ptjax.bench population [--members=1,2,5 …]`: what it costs, as
-ratios of what is timed side by side in one run; `causal` against PEFT.
+ratios of what is timed side by side in one run; `causal` against PEFT; `load`,
+what several processes take to load a model.
 
 Owns the command line. Exit codes as in `ptjax.main`.
 """
@@ -31,14 +32,16 @@ def _run(asked: argparse.Namespace) -> None:
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   # After the environment: jax reads it when it is imported.
   from ptjax import workdir
-  from ptjax.bench import causal_tables, tables
+  from ptjax.bench import causal_tables, load_tables, tables
 
   about = {'benchmark': asked.benchmark, 'machine': tables.machine()}
-  about['repeats'] = asked.repeats
+  about['repeats'] = getattr(asked, 'repeats', 0)
   folder = pathlib.Path(asked.out).expanduser() if asked.out else None
   folder = folder or workdir.fresh('bench', root=pathlib.Path('runs'))
   if asked.benchmark == 'causal':
     found, said, draw = _causal(asked), causal_tables, causal_tables.draw
+  elif asked.benchmark == 'load':
+    found, said, draw = _load(asked), load_tables, load_tables.draw
   else:
     found, said, draw = _population(asked), tables, tables.draw
   found = {**about, **found}
@@ -83,6 +86,19 @@ def _causal(asked: argparse.Namespace) -> dict[str, Any]:
   return causal.run(plan)
 
 
+def _load(asked: argparse.Namespace) -> dict[str, Any]:
+  from ptjax.bench import load
+
+  plan = load.plan(
+    gigabytes=asked.gigabytes,
+    processes=asked.processes,
+    cuts=asked.cut,
+    dtypes=asked.dtype,
+    files=asked.files,
+  )
+  return load.run(plan)
+
+
 class _Parser(argparse.ArgumentParser):
   def error(self, message: str) -> NoReturn:
     raise UserError(f'{message}; see python -m ptjax.bench --help')
@@ -122,8 +138,27 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
   causal.add_argument(
     '--no-memory', action='store_true', help='leave out the peaks of memory'
   )
+  load = kinds.add_parser(
+    'load', help='a sharded checkpoint by processes', allow_abbrev=False
+  )
+  load.add_argument(
+    '--gigabytes', type=float, default=1.0, help='of the random checkpoint'
+  )
+  load.add_argument(
+    '--processes', type=_counts, default=(), help='such as 1,2,4'
+  )
+  for name, what in (
+    ('cut', 'mesh axes: fsdp, tensor'),
+    ('dtype', 'kept in: float32, bfloat16, int8'),
+  ):
+    load.add_argument(f'--{name}', type=_words, default=(), help=what)
+  load.add_argument(
+    '--files', default='float32', help='type in the files, or bfloat16'
+  )
+  _out(load)
   asked = parser.parse_args(list(argv))
-  for name in ('members', 'batch', 'input', 'prompt', 'repeats'):
+  counts = ('members', 'batch', 'input', 'prompt', 'repeats', 'processes')
+  for name in counts:
     _positive(name, getattr(asked, name, 1))
   return asked
 
@@ -143,6 +178,10 @@ def _sizes(parser: argparse.ArgumentParser, shapes: str) -> None:
     help=f'{shapes}; of random weights',
   )
   parser.add_argument('--repeats', type=_count, default=5, help='pairs')
+  _out(parser)
+
+
+def _out(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--out', default='', help='folder of JSON and picture')
 
 
