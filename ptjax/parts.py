@@ -335,6 +335,7 @@ def check(config: ConfigDict, layout: mesh.Layout | None = None) -> None:
   one_of('remat', config.remat, config_lib.REMAT)
   one_of('eval.by', config.eval.by, ('generate', 'rank'))
   one_of('eval.split', config.eval.split, ('dev', 'test'))
+  _check_weights(config)
   _check_population(config)
   positive = (
     'input_length',
@@ -379,6 +380,16 @@ def check(config: ConfigDict, layout: mesh.Layout | None = None) -> None:
   sampler(config)
   if layout is None:
     mesh.make(config)
+
+
+def _check_weights(config: ConfigDict) -> None:
+  """What trains whole cannot be in eight bits; parts of it `init` refuses."""
+  trains = tuple(config.tune) or base.make(config.method).tune
+  if config.weights == 'int8' and 'model/.*' in trains:
+    raise UserError(
+      'weights=int8 holds the weights in eight bits, which cannot train: set '
+      f'weights=dtype, or another method than {config.method.name}'
+    )
 
 
 def _check_population(config: ConfigDict) -> None:

@@ -38,6 +38,12 @@ def rows(tmp_path):
     ('', ['--config.trian.steps=3'], "did you mean 'train.steps'"),
     ('', ['--config.train.steps=x'], "train.steps='x' must be of the type"),
     ('', ['--config.prefix=maybe'], "prefix='maybe' must be of the type"),
+    ('weights=int4', [], "weights='int4' is not known; it can be dtype, int8"),
+    (
+      'weights=int8,method.name=model_tuning',
+      [],
+      'weights=int8 holds the weights in eight bits, which cannot train',
+    ),
     ('remat=true', [], "remat='true' is not known; it can be none, products"),
     ('', ['--mode=trian'], "did you mean 'train'"),
     ('', ['--wrkdir=x'], "did you mean 'workdir'"),

@@ -30,6 +30,23 @@ def test_nothing_that_is_set_is_undone():
     assert words.get('train.accumulate', 8) in (8, 16, 32)
 
 
+def test_less_is_computed_again_before_more():
+  found = tried()
+  linear, full = ({'remat': policy} for policy in ('linear', 'full'))
+  assert found.index(linear) < found.index(full)
+  assert {'remat': 'products'} not in found
+  assert tried(remat='none')[0] == {'remat': 'products'}
+
+
+def test_another_model_comes_last():
+  """Eight bits, behind all that leaves the result as it is, but extremes."""
+  found = tried(devices=1)
+  eight = found.index({'weights': 'int8'})
+  assert found.index({'remat': 'full', 'train.accumulate': 4}) < eight
+  assert found.index({'train.accumulate': 32}) < eight
+  assert not [w for w in tried(weights='int8') if 'weights' in w]
+
+
 def test_nothing_is_tried_twice():
   found = tried()
   for one, other in itertools.combinations(found, 2):
@@ -44,4 +61,4 @@ def test_rows_may_be_cut_instead_of_layers():
 
 def test_on_one_device_there_is_no_mesh_to_change():
   for words in tried(devices=1):
-    assert set(words) <= {'remat', 'train.accumulate'}
+    assert set(words) <= {'remat', 'train.accumulate', 'weights'}

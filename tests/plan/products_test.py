@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from ptjax.models import int8
 from ptjax.plan import products
 
 B, D, F, N = 3, 5, 7, 4
@@ -90,6 +91,20 @@ def test_a_gradient_has_the_products_that_it_takes(remat):
   one = 2 * B * D * F
   assert found.operations == (5 if remat else 4) * one
   assert found.frozen == (5 if remat else 4) * 4 * D * F
+
+
+def test_weights_in_eight_bits_are_read_as_such():
+  x, w = arrays((B, D), (D, F))
+  q, scale = jnp.zeros((D, F), jnp.int8), jnp.zeros((F,), jnp.float32)
+
+  def loss(x, q, scale):
+    return int8.product(x, q, scale).sum()
+
+  found = counted(loss, x, q, scale, frozen=[False, True, True])
+  assert found.frozen == D * F
+  found = counted(jax.grad(loss), x, q, scale, frozen=[False, True, True])
+  assert found.operations == 2 * B * D * F  # of a sum, the gradient alone
+  assert found.frozen == D * F
 
 
 def test_members_share_their_weights():
