@@ -429,7 +429,7 @@ def test_memory_stays_near_what_is_resident(tmp_path, monkeypatch):
       scope = scope.setdefault(key, {})
     scope[leaf] = np.zeros(shape, np.float32)
   save.save(tmp_path, params, config)
-  monkeypatch.setattr(load, '_CHUNK', 1 << 10)
+  monkeypatch.setattr(block, '_CHUNK', 1 << 10)
   load.load(str(tmp_path))  # imports and caches are not counted below
   tracemalloc.start()
   leaves = jax.tree.leaves(load.load(str(tmp_path)).params)
