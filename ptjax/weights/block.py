@@ -48,8 +48,9 @@ def leaves(row: table.Tensor, dtype: np.dtype, *, eight: bool) -> list[Leaf]:
   if not (eight and row.layers and row.path.endswith('/kernel')):
     read = functools.partial(_floats, row=row, dtype=dtype)
     return [Leaf(row.path, shape, dtype, read)]
-  rounded = functools.partial(_rounded, row=row)
-  scale = functools.partial(_scale, row=row)
+  known: dict[tuple, np.ndarray] = {}  # read once for both
+  rounded = functools.partial(_rounded, row=row, known=known)
+  scale = functools.partial(_scale, row=row, known=known)
   return [
     Leaf(row.path, shape, np.dtype(np.int8), rounded),
     Leaf(
@@ -74,10 +75,10 @@ def _floats(
 
 
 def _rounded(
-  source: table.Source, index: Index, *, row: table.Tensor
+  source: table.Source, index: Index, *, row: table.Tensor, known: dict
 ) -> np.ndarray:
   """A box of it over its outputs' scales, in whole numbers."""
-  scale = _scale(source, (index[0], *index[2:]), row=row)
+  scale = _scale(source, (index[0], *index[2:]), row=row, known=known)
   block = empty([i.stop - i.start for i in index], np.dtype(np.int8))
   layers = _as_filed(block, row)
   for layer, place, rows in _pieces(source, row, index):
@@ -88,9 +89,19 @@ def _rounded(
 
 
 def _scale(
-  source: table.Source, index: Index, *, row: table.Tensor
+  source: table.Source, index: Index, *, row: table.Tensor, known: dict
 ) -> np.ndarray:
-  """The scales of a box of outputs, for which all their inputs are read."""
+  """The scales of a box of outputs."""
+  bounds = tuple((i.start, i.stop) for i in index)
+  if bounds not in known:
+    known[bounds] = _measured(source, index, row)
+  return known[bounds]
+
+
+def _measured(
+  source: table.Source, index: Index, row: table.Tensor
+) -> np.ndarray:
+  """Those scales, for which all inputs of these outputs are read."""
   largest = np.zeros([i.stop - i.start for i in index], np.float32)
   inputs = slice(0, row.own_shape()[1])
   index = (index[0], inputs, *index[1:])

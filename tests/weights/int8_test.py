@@ -11,6 +11,7 @@ from ptjax.methods import model_tuning, none
 from ptjax.models import int8
 from ptjax.tuned import base
 from ptjax.weights import block, families, load
+from weights import load_test
 
 FOLDERS = {
   't5_1_1': t5_models.FOLDER / 't5_1_1',  # rows of the file are outputs
@@ -85,6 +86,17 @@ def test_devices_round_their_own_part_by_the_scale_of_all(name):
       np.testing.assert_array_equal(box, whole[index], leaf.path)
       seen += leaf.dtype == np.int8
   assert seen >= 4
+
+
+def test_a_map_is_read_twice_and_no_more():
+  """For its scales, and for its values."""
+  source, config = load.describe(FOLDERS['t5_1_1'])
+  rows = {row.path: row for row in families.of_config(config).tensors(config)}
+  row = rows['encoder/layers/mlp/wo/kernel']
+  counted = load_test.Counted(source)
+  for leaf in block.leaves(row, np.dtype(np.float32), eight=True):
+    leaf.read(counted, tuple(slice(0, size) for size in leaf.shape))
+  assert counted.values == 2 * np.prod(row.own_shape())
 
 
 @pytest.mark.parametrize('patterns', [(), ('model/.*/kernel_scale',)])
