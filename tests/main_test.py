@@ -38,7 +38,7 @@ def rows(tmp_path):
     ('', ['--config.trian.steps=3'], "did you mean 'train.steps'"),
     ('', ['--config.train.steps=x'], "train.steps='x' must be of the type"),
     ('', ['--config.prefix=maybe'], "prefix='maybe' must be of the type"),
-    ('weights=int4', [], "weights='int4' is not known; it can be dtype, int8"),
+    ('weights=int4', [], "weights='int4' is not known, did you mean 'int8'"),
     (
       'weights=int8,method.name=model_tuning',
       [],
