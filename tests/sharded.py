@@ -18,7 +18,7 @@ import tiny
 from flax.core import meta
 from goldens import causal_models
 
-from ptjax import checkpoint, cross_entropy, parts, population, step
+from ptjax import assemble, checkpoint, checks, cross_entropy, population, step
 from ptjax import config as config_lib
 from ptjax.data import split
 from ptjax.weights import load, save
@@ -105,8 +105,8 @@ def _side_by_side():
 
 
 def _begun(c):
-  parts.check(c)
-  made = parts.build(c)
+  checks.check(c)
+  made = assemble.parts(c)
   (task,) = split.tasks(c)
   return made, _load(made, task), made.init(labels=task.init_words)
 
@@ -191,7 +191,7 @@ def gradient(made, tuned, frozen, batch):
 
 def collectives(c) -> list[tuple[str, str]]:
   """(kind, shape and source) of all that is sent in a step of one prompt."""
-  made = parts.build(c)
+  made = assemble.parts(c)
   (task,) = split.tasks(c)
   data = _load(made, task)['train']
   tuned, frozen = made.init(labels=task.init_words)

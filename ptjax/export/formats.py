@@ -34,7 +34,7 @@ def check(prompts: Sequence[Prompt], *, form: str) -> None:
   if form == 'hf':
     return
   for found in prompts:
-    found.rows  # noqa: B018
+    found.check_soft()
 
 
 def write(

@@ -52,7 +52,6 @@ _IGNORED = {
   'tokenizer_name_or_path',
 }
 
-
 _COMPARED = ('width', 'layers', 'heads')
 
 
@@ -156,7 +155,7 @@ def write(path: pathlib.Path, rows_PxD: Any, base: Base) -> pathlib.Path:
     'tokenizer_name_or_path': None,
   }
   with files.replaced(path / MODEL) as aside:
-    # As bytes: a file that the package makes is for its owner alone.
+    # As bytes: a full disk is then an OSError, as of any other file.
     metadata = {'format': 'pt'}
     aside.write_bytes(safetensors.numpy.save({_TENSOR: rows}, metadata))
   with files.replaced(path / CONFIG) as aside:

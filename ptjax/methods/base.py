@@ -68,7 +68,7 @@ class Method(Protocol):
   Attributes:
     tune: regular expressions over the joined tree, whose names begin with
       `model/` (the frozen model's) or with what `create` calls its own.
-    front: virtual tokens put in front of every encoder input.
+    front: virtual tokens put in front of every input.
   """
 
   tune: Sequence[str]

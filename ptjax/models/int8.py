@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ptjax.models import products
+
 # What stands beside a `kernel` that is kept so.
 SCALE = 'kernel_scale'
 _LARGEST = 127
@@ -32,7 +34,7 @@ def product(x: jax.Array, q: jax.Array, scale_: jax.Array) -> jax.Array:
   q becomes x's type where it is multiplied, exactly, and is kept nowhere in
   that type. Neither q nor scale has a gradient.
   """
-  wide = jnp.promote_types(x.dtype, jnp.float32)
+  wide = products.wide(x.dtype)
   y = jnp.tensordot(x, q.astype(x.dtype), axes=1, preferred_element_type=wide)
   return y * scale_.astype(wide)
 
@@ -49,7 +51,7 @@ def _backward(kept, slope):
     slope,
     q.astype(like.dtype),
     axes=tuple(map(tuple, outputs)),
-    preferred_element_type=jnp.promote_types(like.dtype, jnp.float32),
+    preferred_element_type=products.wide(like.dtype),
   )
   return back.astype(like.dtype), None, None
 

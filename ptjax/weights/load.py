@@ -190,14 +190,14 @@ def _refuse_family(values: dict[str, Any], folder: pathlib.Path) -> None:
 def _place(
   places: Shardings, row: table.Tensor, leaf: block.Leaf
 ) -> jax.sharding.Sharding | None:
-  return places and placed(places[row.path], leaf)
+  return placed(places[row.path] if places else None, leaf)
 
 
 def placed(
-  place: jax.sharding.NamedSharding, leaf: block.Leaf
-) -> jax.sharding.NamedSharding:
+  place: jax.sharding.NamedSharding | None, leaf: block.Leaf
+) -> jax.sharding.NamedSharding | None:
   """Where a leaf lies whose parameter would lie there."""
-  if leaf.lacks is None:
+  if place is None or leaf.lacks is None:
     return place
   axes = [axis for i, axis in enumerate(place.spec) if i != leaf.lacks]
   return place.update(spec=jax.sharding.PartitionSpec(*axes))

@@ -21,15 +21,15 @@ _WEIGHTS = (*hf.SINGLE, *hf.INDEX)
 def outline(
   name: str,
   *,
-  dtype: str,
+  dtype: str = 'float32',
   int8: bool = False,
-  place: Callable[[nn.Module], load.Shardings],
+  place: Callable[[nn.Module], load.Shardings] | None = None,
 ) -> load.Loaded:
   """`load.load` without values: each parameter is a jax.ShapeDtypeStruct.
 
   Args:
     dtype, int8: as in `load.load`.
-    place: gives the sharding of each parameter of the network.
+    place: gives the sharding of each parameter of the network; None = none.
 
   Raises:
     UserError: there is no such model, or its settings are not those of one.
@@ -41,11 +41,11 @@ def outline(
     config = _config(folder)
   family = families.of_config(config)
   model = family.NETWORK(config, dtype=load.DTYPES[dtype])
-  places = place(model)
+  places = place(model) if place else {}
   params: dict[str, Any] = {}
   for row in family.tensors(config):
     for leaf in block.leaves(row, np.dtype(load.DTYPES[dtype]), eight=int8):
-      cut = load.placed(places[row.path], leaf)
+      cut = load.placed(places.get(row.path), leaf)
       array = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=cut)
       load.put(params, leaf.path, array)
   return load.Loaded(
@@ -67,8 +67,10 @@ def _config(folder: pathlib.Path) -> Any:
 
 
 def _tied(values: dict[str, Any]) -> bool:
-  """What the tensors would say of the head. No gated T5 was ever tied, though
-  transformers 5 writes so."""
+  """What the tensors would say of the head.
+
+  No gated T5 was ever tied, though transformers 5 writes so.
+  """
   usual = values['model_type'] in ('t5', 'mt5', 'gpt2')
   said = values.get('tie_word_embeddings')
   gated = str(values.get('feed_forward_proj', '')).startswith('gated')

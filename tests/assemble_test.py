@@ -1,0 +1,41 @@
+"""What a configuration is made into, and what does not belong together."""
+
+import json
+
+import pytest
+import tiny
+
+from ptjax import assemble
+from ptjax import config as config_lib
+from ptjax.config import UserError
+
+
+def config(model, **changes):
+  return config_lib.update(
+    config_lib.default(), {'model': str(model), **changes}
+  )
+
+
+def test_a_text_ends_with_the_one_of_several_ends_that_its_tokenizer_has(
+  tmp_path, capsys
+):
+  folder = tiny.gpt_folder(tmp_path / 'gpt')
+  path = folder / 'config.json'
+  said = json.loads(path.read_text())
+  path.write_text(json.dumps(said | {'eos_token_id': [7, 5]}))
+  made = assemble.parts(config(folder))
+  assert made.causal and made.tuned_model.model.config.eos_id == 5
+  assert 'no padding token: id 5' in capsys.readouterr().out
+  path.write_text(json.dumps(said | {'eos_token_id': 7}))
+  with pytest.raises(UserError, match='ends with id 5, but the model with 7'):
+    assemble.parts(config(folder))
+
+
+def test_the_loss_of_whole_texts_is_for_decoder_only_models(tmp_path):
+  """Which config.json says: no weights are read, or fetched, for it."""
+  folder = tiny.model_folder(tmp_path / 't5')
+  (folder / 'model.safetensors').unlink()
+  with pytest.raises(UserError, match='train.loss=text is for decoder-only'):
+    assemble.parts(config(folder, **{'train.loss': 'text'}))
+  with pytest.raises(UserError, match="'texts'.*did you mean 'text'"):
+    assemble.parts(config(folder, **{'train.loss': 'texts'}))
