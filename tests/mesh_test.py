@@ -229,3 +229,14 @@ def test_a_vocabulary_that_does_not_divide_lies_whole():
   cut = (None, ('fsdp',), None, ('tensor',), None)
   assert mesh.spec(kernel, (2, 24, 3, 8, 5), sizes) == cut
   assert mesh.spec(('layers', 'embed'), (2, 24), sizes) == (None, None)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize('model', ['t5', 'gpt2'])
+def test_eight_bits_are_the_same_on_eight_devices(room, model):
+  """Each has rounded its own part, by scales of whole inputs."""
+  told = {'model': str(room / model), 'weights': 'int8'}
+  found, _ = on_eight(room, model, (2, 2, 2), changes=told)
+  want = sharded.run(sharded.config(room, **told))
+  check_moved(want)
+  check_same(found, want)
