@@ -416,7 +416,7 @@ class Counted:
 
 
 def test_memory_stays_near_what_is_resident(tmp_path, monkeypatch):
-  """Traced allocations; `python -m tests.weights.memory` shows it at size."""
+  """Traced allocations; `python -m ptjax.bench load` shows it at size."""
   config = dataclasses.replace(
     case('t5_1_1').config, d_model=64, d_ff=512, num_layers=6, vocab_size=500
   )
