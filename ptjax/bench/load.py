@@ -225,7 +225,13 @@ def _started(told: Sequence[dict[str, Any]]) -> Iterator[list[Any]]:
     for given in told:
       words = [sys.executable, '-m', 'ptjax.bench.load_side', json.dumps(given)]
       running.append(
-        subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+          words,
+          env=env,
+          stdout=subprocess.DEVNULL,
+          stderr=subprocess.PIPE,
+          text=True,
+        )
       )
     yield running
   finally:
