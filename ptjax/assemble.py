@@ -8,6 +8,7 @@ import dataclasses
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from ptjax import checks, mesh, progress
@@ -42,7 +43,11 @@ def parts(config: ConfigDict) -> Parts:
   )
   pieces = _pieces(config, loaded)
   # Of several ends the one that texts have.
-  tuned_model = _tuned_model(config, loaded, method, eos_id=pieces.eos_id)
+  tuned_model = _tuned_model(
+    *(config, loaded, method),
+    eos_id=pieces.eos_id,
+    platform=jax.default_backend(),
+  )
   _check_fit(pieces, loaded, causal=tuned_model.causal)
   if tuned_model.causal and pieces.note:
     progress.say(pieces.note)
@@ -68,18 +73,39 @@ def outlined(config: ConfigDict, layout: mesh.Layout) -> Parts:
   )
   _check_loss(config, loaded.model)
   method, eos_id = base.make(config.method), loaded.config.eos_id
-  tuned_model = _tuned_model(config, loaded, method, eos_id=eos_id)
+  tuned_model = _tuned_model(
+    config, loaded, method, eos_id=eos_id, platform=platform
+  )
   return Parts(config, loaded, None, tuned_model, layout)
 
 
 def _tuned_model(
-  config: ConfigDict, loaded: load.Loaded, method: base.Method, *, eos_id: int
+  config: ConfigDict,
+  loaded: load.Loaded,
+  method: base.Method,
+  *,
+  eos_id: int,
+  platform: str,
 ) -> tuned_base.TunedModel:
   sizes = dataclasses.replace(
     loaded.config, dropout_rate=config.train.dropout, eos_id=eos_id
   )
-  model = loaded.model.clone(scan=config.scan, remat=config.remat, config=sizes)
+  model = loaded.model.clone(
+    scan=config.scan,
+    remat=config.remat,
+    config=sizes,
+    dtype=_between(loaded.model.dtype, platform),
+  )
   return tuned_base.make(model, method)
+
+
+def _between(dtype: jnp.dtype, platform: str) -> jnp.dtype:
+  """The type of what lies between the products of a model of this type.
+
+  On a CPU products alone read narrow numbers: around all else XLA widens whole
+  arrays, and makes them narrow again.
+  """
+  return jnp.promote_types(dtype, jnp.float32) if platform == 'cpu' else dtype
 
 
 def _check_loss(config: ConfigDict, model: nn.Module) -> None:

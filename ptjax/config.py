@@ -26,14 +26,15 @@ def default() -> ConfigDict:
   c.mode = 'train'  # see MODES in ptjax/main.py
   c.seed = 0  # of initialisation, data order and dropout
   c.deterministic = False  # on a GPU: the same bits at every run, slower
+  c.compiled = 'auto'  # folder of compiled programs; auto = ~/.cache; '' = none
 
   # The frozen model.
   c.model = 'miniature'  # miniature | miniature/gpt | folder | hub name | T5X
   c.any_model = False  # use a prompt of another frozen model, and warn
   c.tokenizer = ''  # folder or hub name; '' = the model's own
-  c.dtype = 'auto'  # compute: float32 | bfloat16; auto = float32 on a CPU
-  # Kept as: dtype, in which is computed | int8, where linear maps of layers are
-  # rounded to eight bits with a scale an output: half of bfloat16's memory.
+  c.dtype = 'auto'  # weights, products: float32 | bfloat16; auto: CPU float32
+  # Kept as: dtype | int8, where linear maps of layers are rounded to eight bits
+  # with a scale an output, half of bfloat16's memory.
   c.weights = 'dtype'
   c.scan = True  # one compiled layer, looped; False unrolls
   # What the backward pass finds kept; the rest it computes again. From most

@@ -2,10 +2,12 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import pytest
 import tiny
 
-from ptjax import assemble
+from ptjax import assemble, mesh
 from ptjax import config as config_lib
 from ptjax.config import UserError
 
@@ -39,3 +41,16 @@ def test_the_loss_of_whole_texts_is_for_decoder_only_models(tmp_path):
     assemble.parts(config(folder, **{'train.loss': 'text'}))
   with pytest.raises(UserError, match="'texts'.*did you mean 'text'"):
     assemble.parts(config(folder, **{'train.loss': 'texts'}))
+
+
+def test_on_a_cpu_what_lies_between_two_products_is_wide(tmp_path):
+  """There XLA widens it anyhow, whole arrays at a time; weights are narrow."""
+  folder = tiny.gpt_folder(tmp_path / 'gpt')
+  c = config(folder, dtype='bfloat16')
+  made = assemble.parts(c)
+  assert made.tuned_model.model.dtype == jnp.float32
+  assert {leaf.dtype for leaf in jax.tree.leaves(made.loaded.params)} == {
+    jnp.dtype(jnp.bfloat16)
+  }
+  far = assemble.outlined(c, mesh.abstract(c, 1, platform='gpu'))
+  assert far.tuned_model.model.dtype == jnp.bfloat16

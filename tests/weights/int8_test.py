@@ -52,6 +52,7 @@ def test_a_model_is_the_one_whose_layers_were_rounded(name, monkeypatch):
   whole = loaded(name)
   eight = loaded(name, int8=True)
   want, scales = rounded(whole.params)
+  assert tree.count(eight.params) == tree.count(whole.params)
   held = tree.flatten(eight.params)
   assert len(scales) >= 4
   for path, scale in scales.items():
