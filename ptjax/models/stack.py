@@ -46,8 +46,8 @@ def stack(
 
   Args:
     remat: `none`, nothing is computed again; or a key of POLICIES. In a loop
-      `products` takes the least time: to write and read all that lies between
-      two products takes longer than to compute it.
+      on a CPU `products` takes the least time: to write and read all that lies
+      between two products takes longer than to compute it.
   """
   if remat != 'none':
     # Behind the module: carried x first, and `deterministic` is the last.
