@@ -325,6 +325,7 @@ class TaskRun:
     # The method's own parameters belong to it even where `tune` froze them.
     own = {k: v for k, v in self.frozen.items() if k != 'model'}
     name, several = self.name, len(self.parts.members) > 1
+    method = self.parts.tuned_model.method
     best = jax.device_get(self.state.best)
     if not processes.first():
       return
@@ -334,7 +335,7 @@ class TaskRun:
       file = f'{name}/{i}.safetensors' if several else f'{name}.safetensors'
       prompt.write(
         self.workdir / 'prompts' / file,
-        tree.join(_member(best, i), own),
+        method.kept(tree.join(_member(best, i), own)),
         {
           'model': {'name': loaded.name, 'fingerprint': loaded.fingerprint},
           'method': self.config.method.to_dict() | {'init': known['init']},

@@ -28,7 +28,7 @@ from ptjax.weights import load
 Row = dict[str, Any]
 
 # Keys of config.method that say what a file must hold, or how it is read.
-SHAPES = ('rank', 'alpha', 'targets')
+SHAPES = ('length', 'rank', 'alpha', 'targets')
 
 
 def run(
@@ -94,6 +94,7 @@ def with_prompts(
   config = config.copy_and_resolve_references()
   if config.method.name != hard_prompt.NAME:
     config.method.name, config.method.init = 'none', 'uniform'  # not started
+    config.method.hidden = 0  # what an mlp made is held, not the mlp
   for found in prompts[:1]:
     method = found.record.get('method', {})
     config.method.name = method.get('name', 'soft_prompt')

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Sequence
 
 from ptjax.config import UserError, one_of
-from ptjax.export import bank, npy, peft, serving
+from ptjax.export import bank, npy, peft, prefix, serving
 from ptjax.export.prompt import Prompt
 
 # bank: any number of prompts in a file; npy: a bare array [P, D]; t5x: the
@@ -31,7 +31,7 @@ def check(prompts: Sequence[Prompt], *, form: str) -> None:
       f'--format={form} holds one prompt, but --prompt names {len(prompts)}; '
       'name one, or use --format=bank'
     )
-  if form == 'hf':
+  if form == 'hf' or form == 'peft' and prefix.holds(prompts[0]):
     return
   for found in prompts:
     found.rows  # noqa: B018

@@ -10,14 +10,11 @@ from typing import Any
 import jax
 
 from ptjax.config import UserError, one_of
-from ptjax.methods import initializers
-from ptjax.methods.base import Start
-
-INITS = ('labels', 'vocabulary', 'uniform', 'text', 'file')
+from ptjax.methods import base, initializers
 
 
 @dataclasses.dataclass(frozen=True)
-class Method:
+class Method(base.Method):
   """`length` trained rows, started as `init` says (paper, §3.2, Figure 3b)."""
 
   length: int
@@ -29,7 +26,7 @@ class Method:
   tune = ('prompt/.*',)
 
   def __post_init__(self):
-    one_of('method.init', self.init, INITS)
+    one_of('method.init', self.init, initializers.STARTS)
     if self.length < 1:
       raise UserError(
         f'method.length={self.length} must be at least 1 virtual token'
@@ -39,28 +36,9 @@ class Method:
   def front(self) -> int:
     return self.length
 
-  def create(self, rng: jax.Array, start: Start) -> dict[str, Any]:
-    return {'prompt': {'encoder': self._rows(rng, start)}}
+  def create(self, rng: jax.Array, start: base.Start) -> dict[str, Any]:
+    given = dataclasses.asdict(self)
+    return {'prompt': {'encoder': initializers.rows(rng, start, **given)}}
 
   def expand(self, own: dict[str, Any]) -> dict[str, Any]:
     return {'token_embedder': {'prompt': own['prompt']['encoder']}}
-
-  def _rows(self, rng: jax.Array, start: Start) -> jax.Array:
-    table, length = start.embedding_VxD, self.length
-    if self.init == 'uniform':
-      return initializers.uniform(
-        rng, length, dim=table.shape[1], low=self.low, high=self.high
-      )
-    if self.init == 'file':
-      return initializers.from_array(start.prompt_PxD, (length, table.shape[1]))
-    population = {'population': self.population}
-    if self.init == 'text':
-      return initializers.text(
-        rng, table, ids=start.text_ids, length=length, **population
-      )
-    if self.init == 'labels':
-      # A task of free text has none: then all rows are from the vocabulary.
-      return initializers.class_labels(
-        rng, table, label_ids=start.label_ids, length=length, **population
-      )
-    return initializers.sampled_vocab(rng, table, length=length, **population)

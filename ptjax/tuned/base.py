@@ -8,6 +8,7 @@ neither the model's class nor the method's name.
 
 import abc
 import dataclasses
+import functools
 import importlib
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from ptjax import tree
-from ptjax.methods.base import Linear, Method, Start
+from ptjax.methods.base import Attention, Linear, Method, Start
 from ptjax.models import ports
 
 Tree = Any
@@ -34,9 +35,9 @@ class TunedModel(abc.ABC):
 
   A batch is what `data.batch.make` gives, and besides
 
-    front   [B] how many of a row's virtual tokens count, the last ones: all of
-            its prompt's, or 0, which is the untuned model in the same compiled
-            function. Without it all count.
+    front   [B] how many of a row's virtual tokens, or places of a prefix,
+            count, the last ones: all of its prompt's, or 0, which is the
+            untuned model in the same compiled function. Without it all count.
     member  [B] which of the prompts that `tuned` holds along its first axis is
             a row's. Without it `tuned` holds one, without that axis.
   """
@@ -71,7 +72,7 @@ class TunedModel(abc.ABC):
     **start: Any,
   ) -> tuple[Tree, Tree]:
     """(tuned, frozen) of a run; `start` as in `methods.base.Start`."""
-    own = self.method.create(rng, _start(params, **start))
+    own = self.method.create(rng, self._start(params, **start))
     joined = {**own, 'model': params}
     tuned, frozen = tree.split(joined, tune or self.method.tune)
     # The master copy: at |p| near 50 a bfloat16 prompt loses updates of 0.3.
@@ -83,7 +84,7 @@ class TunedModel(abc.ABC):
     """The shapes of the method's own parameters, by slash-name."""
 
     def create(rng):
-      return self.method.create(rng, _start(params))
+      return self.method.create(rng, self._start(params))
 
     own = jax.eval_shape(create, jax.random.key(0))
     return {name: leaf.shape for name, leaf in tree.flatten(own).items()}
@@ -143,8 +144,32 @@ class TunedModel(abc.ABC):
     """One more token for every row: (logits_BxV, cache)."""
 
   @property
+  @abc.abstractmethod
+  def attentions(self) -> dict[str, Attention]:
+    """The attentions that may have a prefix, by slash-name."""
+
+  @abc.abstractmethod
+  def key_values(
+    self, params: Tree, rows_PxD: jax.Array
+  ) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """The keys [N, H, K, P] and values [N, H, P, K] that each attention makes
+    of virtual tokens which stand alone."""
+
+  @property
   def _config(self) -> Any:
     return self.model.config
+
+  def _start(self, params: Tree, **known: Any) -> Start:
+    """What a method may know of a network, besides what is `known`."""
+    linears, biases = _sizes(params)
+    return Start(
+      params['token_embedder']['embedding'],
+      linears=linears,
+      biases=biases,
+      attentions=self.attentions,
+      key_values=functools.partial(jax.jit(self.key_values), params),
+      **known,
+    )
 
   def _variables(self, tuned: Tree, frozen: Tree) -> dict[str, Tree]:
     """What the model is applied to: its parameters and the filled ports."""
@@ -163,18 +188,28 @@ class TunedModel(abc.ABC):
     return variables | {'ports': filled}
 
   def _front(self, batch: Batch) -> jax.Array:
-    """How many virtual tokens count, [B]."""
+    """How many places in front count, [B]."""
     rows = batch['inputs'].shape[0]
     return batch.get('front', jnp.full(rows, self.method.front, jnp.int32))
 
   def _virtual_ids(self, dtype: Any) -> jax.Array:
-    """[P]: they go from the embedding's row count upward."""
+    """[P]: they go from the embedding's row count upward. A prefix has none."""
     first = self._config.vocab_size
-    return jnp.arange(first, first + self.method.front, dtype=dtype)
+    count = 0 if self.method.prefix else self.method.front
+    return jnp.arange(first, first + count, dtype=dtype)
+
+  def _alone(self, params: Tree, rows_PxD: jax.Array) -> tuple[Tree, jax.Array]:
+    """(variables, ids [1, P]) of these rows as virtual tokens."""
+    scope, name = ports.PROMPT
+    first = self._config.vocab_size
+    ids_1xP = jnp.arange(first, first + len(rows_PxD))[None]
+    return {'params': params, 'ports': {scope: {name: rows_PxD}}}, ids_1xP
 
 
-def _start(params: Tree, **known: Any) -> Start:
-  """What a method may know of a network, besides what is `known`."""
+def _sizes(
+  params: Tree,
+) -> tuple[dict[str, Linear], dict[str, tuple[int, ...]]]:
+  """(linear maps, biases) of a network by slash-name."""
   linears, biases = {}, {}
   for name, leaf in tree.flatten(params).items():
     scope, _, kind = name.rpartition('/')
@@ -184,8 +219,7 @@ def _start(params: Tree, **known: Any) -> Start:
       linears[scope] = Linear(stack, inputs, tuple(features))
     if kind == 'bias':
       biases[scope] = leaf.shape
-  embedding = params['token_embedder']['embedding']
-  return Start(embedding, linears=linears, biases=biases, **known)
+  return linears, biases
 
 
 def last(count_B: jax.Array, length: int) -> jax.Array:
