@@ -115,6 +115,8 @@ def _requests(
   config: Any, prompts: Sequence[Prompt], target: str, *, source: str
 ) -> None:
   """Rows with `prompt_embeds`, as vLLM's completions take them."""
+  for found in prompts:
+    formats.check_front(found)
   rows = list(serve.read_rows(source, 'predict'))
   server = serve.Server(_exact(config), prompts)
   if not server.parts.causal:

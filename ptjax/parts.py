@@ -18,7 +18,7 @@ from ptjax import mesh, optim, population, progress, step, tree
 from ptjax.config import UserError, one_of
 from ptjax.data import hard_prompt, tokenizer
 from ptjax.export import names
-from ptjax.methods import base
+from ptjax.methods import base, template
 from ptjax.predict import beam, sample
 from ptjax.tuned import base as tuned_base
 from ptjax.weights import load, outline
@@ -237,10 +237,13 @@ def build(config: ConfigDict) -> Parts:
   """
   config = config_lib.resolved(config)
   check(config)
-  method = base.make(config.method)
   layout = mesh.make(config)
   loaded = load.load(config.model, dtype=dtype(config), placement=layout.frozen)
   pieces = _pieces(config, loaded)
+  config.method.template = template.in_pieces(
+    config.method.template, lambda word: pieces.encode(pieces.joint + word)
+  )
+  method = base.make(config.method)
   # Of several ends the one that texts have.
   tuned_model = _tuned_model(config, loaded, method, eos_id=pieces.eos_id)
   _check_fit(pieces, loaded, causal=tuned_model.causal)
@@ -279,6 +282,12 @@ def _tuned_model(
     raise UserError(
       'train.loss=text is for decoder-only models, whose input is said as it '
       f'is read; {config.model} is not one; use train.loss=targets'
+    )
+  if config.train.loss == 'text' and method.places.behind:
+    raise UserError(
+      'train.loss=text says the input too, behind which '
+      f'method.template={config.method.template!r} has virtual tokens; leave '
+      'them out, or use train.loss=targets'
     )
   return tuned_model
 

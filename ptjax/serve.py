@@ -28,7 +28,7 @@ from ptjax.weights import load
 Row = dict[str, Any]
 
 # Keys of config.method that say what a file must hold, or how it is read.
-SHAPES = ('length', 'rank', 'alpha', 'targets')
+SHAPES = ('length', 'rank', 'alpha', 'targets', 'template')
 
 
 def run(
@@ -97,7 +97,9 @@ def with_prompts(
     config.method.hidden = 0  # what an mlp made is held, not the mlp
   for found in prompts[:1]:
     method = found.record.get('method', {})
-    config.method.name = method.get('name', 'soft_prompt')
+    name = method.get('name', 'soft_prompt')
+    # A file holds what a network made of its parameters.
+    config.method.name = 'soft_prompt' if name == 'p_tuning' else name
     for key in set(SHAPES) & set(method):
       like = type(config.method[key])
       config.method[key] = like(method[key])
@@ -213,9 +215,11 @@ class Server:
     self.parts, tuned, self.frozen = with_prompts(config, prompts, made=made)
     self.mixed = len(prompts) > 1
     self.tuned = tuned
+    method = self.parts.tuned_model.method
     if not self.mixed:
       self.tuned = jax.tree.map(lambda x: x[0], tuned)
-      self.lengths = [self.parts.tuned_model.method.front]
+    if not self.mixed or method.places.behind:
+      self.lengths = [method.front] * len(self.lengths)
 
   def predict(self, rows: Sequence[Row]) -> list[Row]:
     """{'prediction': text} for each row."""

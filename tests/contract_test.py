@@ -28,6 +28,7 @@ from ptjax.weights import load
 # What trains, with settings that tell its shapes apart.
 METHODS = {
   'soft_prompt': {'length': 3, 'init': 'uniform'},
+  'p_tuning': {'length': 3, 'hidden': 5},
   'prefix_tuning': {'length': 3, 'init': 'labels'},
   'model_tuning': {},
   'lora': {'rank': 2},
@@ -36,6 +37,15 @@ METHODS = {
 }
 # The same by another setting.
 VARIANTS = {
+  'soft_prompt around': {
+    'name': 'soft_prompt',
+    'template': '{2} {#9} {input} {#7} {1}',
+  },
+  'p_tuning by an mlp, behind': {
+    'name': 'p_tuning',
+    'encoder': 'mlp',
+    'template': '{input} {3}',
+  },
   'prefix_tuning by an mlp': {
     'name': 'prefix_tuning',
     'length': 3,
@@ -357,6 +367,24 @@ def test_members_of_a_population_are_their_own_runs(method, family):
     assert differ(said, expected) <= 1e-4
     before, _ = run(found, found.tuned, batch(3))
     assert differ(expected, before) > 1e-3
+
+
+@FULL
+@EVERY
+def test_what_stands_beside_an_input_can_be_left_out_of_a_row(method, family):
+  found = case(method, family)
+  front = found.made.method.front
+  if not front:
+    pytest.skip('nothing stands beside the input')
+  rows = batch() | {'front': np.asarray([0, front, 0, front], np.int32)}
+  both, _ = _run(found.made, found.tuned, found.frozen, rows)
+  said = np.zeros_like(both)
+  said[rows['target_mask']], _ = run(found, found.tuned, batch())
+  bare = np.zeros_like(both)
+  bare[rows['target_mask']] = untuned(family)
+  for b, expected in enumerate((bare, said, bare, said)):
+    mask = rows['target_mask'][b]
+    assert differ(np.asarray(both)[b][mask], expected[b][mask]) <= 1e-5
 
 
 @FULL

@@ -40,6 +40,25 @@ def test_the_loss_of_whole_texts_is_for_decoder_only_models(tmp_path):
     parts.build(config(folder, **{'train.loss': 'texts'}))
 
 
+def test_a_templates_words_become_pieces_and_whole_texts_have_none(tmp_path):
+  words = {
+    'method.init': 'uniform',
+    'method.template': '{2} the cat {input} {1}',
+  }
+  folder = tiny.gpt_folder(tmp_path / 'gpt')
+  made = parts.build(config(folder, **words))
+  ids = [made.tokenizer.encode(f' {word}') for word in ('the', 'cat')]
+  assert [len(i) for i in ids] == [1, 1]
+  places = made.tuned_model.method.places
+  assert places.before == (None, None, ids[0][0], ids[1][0])
+  assert made.config.method.template.endswith('{input} {1}')
+  with pytest.raises(UserError, match=r'input too, behind which .*\{1\}'):
+    parts.build(config(folder, **words, **{'train.loss': 'text'}))
+  words['method.template'] = '{2} the cat'
+  with pytest.raises(UserError, match='has no place for the input'):
+    parts.build(config('nowhere', **words))
+
+
 def test_beams_search_and_draw_nothing():
   found = parts.sampler(config('m', beams=3, length_penalty=0.5))
   assert found == beam.Beams(3, length_penalty=0.5)

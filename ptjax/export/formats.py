@@ -34,7 +34,19 @@ def check(prompts: Sequence[Prompt], *, form: str) -> None:
   if form == 'hf' or form == 'peft' and prefix.holds(prompts[0]):
     return
   for found in prompts:
+    if form != 'bank':
+      check_front(found)
     found.rows  # noqa: B018
+
+
+def check_front(found: Prompt) -> None:
+  """Refuses virtual tokens that do not simply stand in front."""
+  template = found.record.get('method', {}).get('template', '')
+  if template:
+    raise UserError(
+      f'{found.path} stands around its input ({template}), which the files of '
+      'others cannot say; use it here, or --format=bank'
+    )
 
 
 def write(
@@ -67,7 +79,8 @@ def write(
   if form == 'vllm':
     return serving.write_embeds(path, found)
   if form == 'peft':
-    return peft.write(path, found.rows, base)
+    method = found.record.get('method', {})
+    return peft.write(path, found.rows, base, method=method)
   if form == 'npy':
     return npy.write(path, found.rows)
   return npy.write_step(path, found.rows, step=found.record.get('step', 0))

@@ -13,6 +13,8 @@ the base model's name.
 import dataclasses
 import json
 import pathlib
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,7 @@ _KINDS = {'SEQ_2_SEQ_LM': 'encoder-decoder', 'CAUSAL_LM': 'decoder-only'}
 
 # A P-tuning file holds what its encoder made of its parameters: a soft prompt.
 _SOFT = ('PROMPT_TUNING', 'P_TUNING')
+_NETWORKS = {'lstm': 'LSTM', 'mlp': 'MLP'}  # which is not in the file
 _READ = (*_SOFT, prefix.KIND)
 # Their numbers are in the weights as soon as PEFT has merged them.
 _MERGED = ('LORA', 'IA3', 'ADALORA', 'LOHA', 'LOKR', 'OFT', 'BOFT', 'VERA')
@@ -150,11 +153,20 @@ def _prefix(folder: pathlib.Path, said: settings.Said) -> Prompt:
   return Prompt(folder.resolve().name, own, record, str(folder))
 
 
-def write(path: pathlib.Path, rows_PxD: Any, base: Base) -> pathlib.Path:
+def write(
+  path: pathlib.Path,
+  rows_PxD: Any,
+  base: Base,
+  *,
+  method: Mapping[str, Any] = MappingProxyType({}),
+) -> pathlib.Path:
   """Writes a folder that PEFT loads, and would write byte for byte.
 
   A T5's prompt is written with num_transformer_submodules=1, [P, D]: without
   the rows that nothing reads.
+
+  Args:
+    method: settings of the method; of p_tuning also its network is named.
   """
   rows = np.ascontiguousarray(rows_PxD, np.float32)
   said = {
@@ -164,14 +176,25 @@ def write(path: pathlib.Path, rows_PxD: Any, base: Base) -> pathlib.Path:
     'num_layers': base.layers,
     'num_transformer_submodules': 1,
     'num_virtual_tokens': rows.shape[0],
-    'peft_type': 'PROMPT_TUNING',
-    'prompt_tuning_init': 'RANDOM',  # else it would ask for a tokenizer
-    'prompt_tuning_init_text': None,
     'revision': None,
     'token_dim': rows.shape[1],
-    'tokenizer_kwargs': None,
-    'tokenizer_name_or_path': None,
   }
+  if method.get('name') == 'p_tuning':
+    said |= {
+      'encoder_dropout': 0.0,
+      'encoder_hidden_size': method.get('hidden') or rows.shape[1],
+      'encoder_num_layers': 2,
+      'encoder_reparameterization_type': _NETWORKS.get(method.get('encoder')),
+      'peft_type': 'P_TUNING',
+    }
+  else:
+    said |= {
+      'peft_type': 'PROMPT_TUNING',
+      'prompt_tuning_init': 'RANDOM',  # else it would ask for a tokenizer
+      'prompt_tuning_init_text': None,
+      'tokenizer_kwargs': None,
+      'tokenizer_name_or_path': None,
+    }
   return save(path, {_TENSOR: rows}, said, base=base)
 
 

@@ -19,6 +19,7 @@ PREFIX = ('prefix_key', 'prefix_value')
 
 NAMES = (
   'soft_prompt',
+  'p_tuning',
   'prefix_tuning',
   'model_tuning',
   'lora',
@@ -27,6 +28,25 @@ NAMES = (
   'hard_prompt',
   'none',
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+  """What stands around an input.
+
+  A virtual token is None, of which the first is row 0 of the port `prompt`, and
+  a piece that does not train is its id.
+  """
+
+  before: tuple[int | None, ...] = ()
+  behind: tuple[int | None, ...] = ()
+
+  def __len__(self) -> int:
+    return len(self.before) + len(self.behind)
+
+  @property
+  def virtual(self) -> int:
+    return (self.before + self.behind).count(None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,14 +113,19 @@ class Method(abc.ABC):
   Attributes:
     tune: regular expressions over the joined tree, whose names begin with
       `model/` (the frozen model's) or with what `create` calls its own.
-    front: places put in front of every encoder input.
-    prefix: whether they are keys and values of the attentions, by the ports
-      of a prefix, and no virtual tokens.
+    places: what stands around every encoder input.
+    prefix: keys and values in front of an attention's own, by the ports of a
+      prefix.
   """
 
   tune: Sequence[str] = ()
-  front: int = 0
-  prefix: bool = False
+  places: Places = Places()
+  prefix: int = 0
+
+  @property
+  def front(self) -> int:
+    """All places that are not the input's."""
+    return len(self.places) + self.prefix
 
   @abc.abstractmethod
   def create(self, rng: jax.Array, start: Start) -> dict[str, Any]:

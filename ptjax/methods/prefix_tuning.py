@@ -41,7 +41,6 @@ class Method(base.Method):
   hidden: int
 
   tune = ('prefix_tuning/.*',)
-  prefix = True
 
   def __post_init__(self):
     one_of('method.init', self.init, INITS)
@@ -53,7 +52,7 @@ class Method(base.Method):
       )
 
   @property
-  def front(self) -> int:
+  def prefix(self) -> int:
     return self.length
 
   def create(self, rng: jax.Array, start: base.Start) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Soft prompt: virtual tokens in front of the input (Lester et al. 2021, §2).
+"""Soft prompt: virtual tokens around the input (Lester et al. 2021, §2).
 
 Owns a table of rows in embedding space. Knows that the embedding reads a port
 `prompt`; knows nothing of networks.
@@ -11,17 +11,24 @@ import jax
 
 from ptjax.config import UserError, one_of
 from ptjax.methods import base, initializers
+from ptjax.methods import template as templates
 
 
 @dataclasses.dataclass(frozen=True)
 class Method(base.Method):
-  """`length` trained rows, started as `init` says (paper, §3.2, Figure 3b)."""
+  """Trained rows, started as `init` says (paper, §3.2, Figure 3b).
+
+  Attributes:
+    length: how many, all in front; of a template, those that it names.
+    template: see `methods.template`; '' is the paper's.
+  """
 
   length: int
   init: str
   low: float
   high: float
   population: int
+  template: str
 
   tune = ('prompt/.*',)
 
@@ -31,14 +38,19 @@ class Method(base.Method):
       raise UserError(
         f'method.length={self.length} must be at least 1 virtual token'
       )
+    self.places  # noqa: B018 (what is wrong with the template is told early)
 
   @property
-  def front(self) -> int:
-    return self.length
+  def places(self) -> base.Places:
+    return templates.places(self.template, length=self.length)
 
   def create(self, rng: jax.Array, start: base.Start) -> dict[str, Any]:
-    given = dataclasses.asdict(self)
-    return {'prompt': {'encoder': initializers.rows(rng, start, **given)}}
+    return {'prompt': {'encoder': self._rows(rng, start)}}
 
   def expand(self, own: dict[str, Any]) -> dict[str, Any]:
     return {'token_embedder': {'prompt': own['prompt']['encoder']}}
+
+  def _rows(self, rng: jax.Array, start: base.Start) -> jax.Array:
+    given = {'low': self.low, 'high': self.high, 'population': self.population}
+    length = self.places.virtual
+    return initializers.rows(rng, start, init=self.init, length=length, **given)

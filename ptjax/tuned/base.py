@@ -10,6 +10,7 @@ import abc
 import dataclasses
 import functools
 import importlib
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -192,11 +193,18 @@ class TunedModel(abc.ABC):
     rows = batch['inputs'].shape[0]
     return batch.get('front', jnp.full(rows, self.method.front, jnp.int32))
 
-  def _virtual_ids(self, dtype: Any) -> jax.Array:
-    """[P]: they go from the embedding's row count upward. A prefix has none."""
-    first = self._config.vocab_size
-    count = 0 if self.method.prefix else self.method.front
-    return jnp.arange(first, first + count, dtype=dtype)
+  def _around(self, dtype: Any) -> tuple[jax.Array, jax.Array]:
+    """Ids before an input and behind it.
+
+    Those of virtual tokens go from the embedding's row count upward.
+    """
+    places = self.method.places
+    virtual = itertools.count(self._config.vocab_size)
+    before, behind = (
+      [next(virtual) if slot is None else slot for slot in side]
+      for side in (places.before, places.behind)
+    )
+    return jnp.asarray(before, dtype), jnp.asarray(behind, dtype)
 
   def _alone(self, params: Tree, rows_PxD: jax.Array) -> tuple[Tree, jax.Array]:
     """(variables, ids [1, P]) of these rows as virtual tokens."""
@@ -220,6 +228,43 @@ def _sizes(
     if kind == 'bias':
       biases[scope] = leaf.shape
   return linears, biases
+
+
+def of_rows(tuned: Tree, batch: Batch) -> Tree:
+  """What each row of a mixed batch is tuned by."""
+  if 'member' not in batch:
+    return tuned
+  return jax.tree.map(lambda x: x[batch['member']], tuned)
+
+
+def with_behind(
+  rows: tuple[jax.Array, jax.Array],
+  behind_Q: jax.Array,
+  *,
+  counts_B: jax.Array,
+  eos_id: int = -1,
+) -> tuple[jax.Array, jax.Array]:
+  """(ids, mask) of rows, and behind each of them these ids.
+
+  They follow its last real piece, or go in front of it if it is the EOS that
+  ends an input; padding is behind all.
+
+  Args:
+    counts_B: whether they count for a row.
+  """
+  ids_BxL, mask_BxL = rows
+  length = ids_BxL.shape[1]
+  last_Bx1 = length - 1 - jnp.argmax(mask_BxL[:, ::-1], axis=1)[:, None]
+  ends_BxL = (jnp.arange(length) == last_Bx1) & (ids_BxL == eos_id)
+  added_BxQ = jnp.broadcast_to(behind_Q, (len(ids_BxL), len(behind_Q)))
+  counts_BxQ = jnp.broadcast_to(counts_B[:, None], added_BxQ.shape)
+  ids_BxJ = jnp.concatenate([ids_BxL, added_BxQ], axis=1)
+  mask_BxJ = jnp.concatenate([mask_BxL, counts_BxQ], axis=1)
+  turn_BxJ = jnp.concatenate([2 * ends_BxL, jnp.ones_like(added_BxQ)], axis=1)
+  turn_BxJ = jnp.where(mask_BxJ, turn_BxJ, 3)
+  order_BxJ = jnp.argsort(turn_BxJ, axis=1, stable=True)
+  ids_BxJ = jnp.take_along_axis(ids_BxJ, order_BxJ, axis=1)
+  return ids_BxJ, jnp.take_along_axis(mask_BxJ, order_BxJ, axis=1)
 
 
 def last(count_B: jax.Array, length: int) -> jax.Array:

@@ -117,7 +117,7 @@ class Tuned(base.TunedModel):
     order_BxS = jnp.argsort(~mask_BxS, axis=1, stable=True)
     ids_BxS = jnp.take_along_axis(ids_BxS, order_BxS, axis=1)
     mask_BxS = jnp.take_along_axis(mask_BxS, order_BxS, axis=1)
-    said = 1 if self.method.prefix or not self.method.front else 0
+    said = 0 if self.method.places.before else 1
     return batch | {
       'inputs': ids_BxS[:, :said],
       'input_mask': mask_BxS[:, :said],
@@ -142,23 +142,24 @@ class _Run:
     self.inputs = batch['inputs'], batch['input_mask'].astype(bool)
     self.prefix: tuple[network.Prefix, ...] = ()
     front_B = tuned_model._front(batch)
-    ids_P = tuned_model._virtual_ids(batch['inputs'].dtype)
-    if not len(ids_P):
-      self.variables = tuned_model._variables(tuned, frozen)
-      if tuned_model.method.prefix:
-        self.prefix = (self._given(front_B),)
-    elif tuned_model.once:
-      tuned, member_B, count = _distinct(tuned, batch)
+    before_P, behind_Q = tuned_model._around(batch['inputs'].dtype)
+    if len(before_P) and tuned_model.once:
+      each, member_B, count = _distinct(tuned, batch)
       # Alone the prompt is read from its port; then it is a prefix, no port.
-      self.variables = tuned_model._variables(tuned, frozen)
-      self.prefix = (self._prompt(ids_P, front_B, member_B, count),)
-      self.variables = tuned_model._without_prompt(tuned, frozen)
-    else:
-      if 'member' in batch:
-        tuned = jax.tree.map(lambda x: x[batch['member']], tuned)
-      self.variables = tuned_model._variables(tuned, frozen)
-      front_BxP = base.last(front_B, len(ids_P))
-      placed = jnp.broadcast_to(ids_P, front_BxP.shape), front_BxP
+      self.variables = tuned_model._variables(each, frozen)
+      self.prefix = (self._prompt(before_P, front_B, member_B, count),)
+      self.variables = tuned_model._without_prompt(each, frozen)
+    if not self.prefix or len(behind_Q):
+      own = base.of_rows(tuned, batch)
+      self.variables = tuned_model._variables(own, frozen)
+    if tuned_model.method.prefix:
+      self.prefix = (self._given(front_B),)
+    if len(behind_Q):
+      counts = {'counts_B': front_B > 0}
+      self.inputs = base.with_behind(self.inputs, behind_Q, **counts)
+    if not tuned_model.once:
+      front_BxP = base.last(front_B, len(before_P))
+      placed = jnp.broadcast_to(before_P, front_BxP.shape), front_BxP
       self.inputs = tuple(
         jnp.concatenate(pair, axis=1) for pair in zip(placed, self.inputs)
       )

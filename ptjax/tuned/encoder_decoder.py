@@ -55,7 +55,7 @@ class Tuned(base.TunedModel):
   ) -> jax.Array:
     inputs, mask = self._place(batch)
     return self._apply(
-      _of_rows(tuned, batch),
+      base.of_rows(tuned, batch),
       frozen,
       *(inputs, mask, self._shift(batch['targets'])),
       deterministic=rng is None,
@@ -69,7 +69,7 @@ class Tuned(base.TunedModel):
   def choices(
     self, tuned: Tree, frozen: Tree, batch: Batch
   ) -> tuple[jax.Array, jax.Array]:
-    tuned = _of_rows(tuned, batch)
+    tuned = base.of_rows(tuned, batch)
     inputs, mask = self._place(batch)
     encoded = self._apply(tuned, frozen, inputs, mask, method='encode')
 
@@ -88,7 +88,7 @@ class Tuned(base.TunedModel):
   def prefill(
     self, tuned: Tree, frozen: Tree, batch: Batch, *, max_length: int
   ) -> tuple[None, Tree]:
-    tuned = _of_rows(tuned, batch)
+    tuned = base.of_rows(tuned, batch)
     inputs, mask = self._place(batch)
     encoded = self._apply(tuned, frozen, inputs, mask, method='encode')
     return None, self._apply(
@@ -110,11 +110,19 @@ class Tuned(base.TunedModel):
     return self.model.apply(self._variables(tuned, frozen), *args, **kwargs)
 
   def _place(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
-    """Ids [B, J] and mask [B, S], virtual tokens or a prefix in front."""
+    """Ids [B, J] and mask [B, S], with virtual tokens, or a prefix in front."""
     inputs_BxL, mask_BxL = batch['inputs'], batch['input_mask'].astype(bool)
-    front_BxP = base.last(self._front(batch), self.method.front)
-    ids_P = self._virtual_ids(inputs_BxL.dtype)
-    ids_BxP = jnp.broadcast_to(ids_P, (len(inputs_BxL), len(ids_P)))
+    before_P, behind_Q = self._around(inputs_BxL.dtype)
+    front_B, length = self._front(batch), self.method.front - len(behind_Q)
+    if len(behind_Q):
+      inputs_BxL, mask_BxL = base.with_behind(
+        (inputs_BxL, mask_BxL),
+        behind_Q,
+        counts_B=front_B > 0,
+        eos_id=self._config.eos_id,
+      )
+    front_BxP = base.last(front_B, length)
+    ids_BxP = jnp.broadcast_to(before_P, (len(inputs_BxL), len(before_P)))
     return (
       jnp.concatenate([ids_BxP, inputs_BxL], axis=1),
       jnp.concatenate([front_BxP, mask_BxL], axis=1),
@@ -124,10 +132,3 @@ class Tuned(base.TunedModel):
     """Decoder inputs: the start token, then all targets but the last."""
     start = jnp.full_like(targets_BxT[:, :1], self._config.decoder_start_id)
     return jnp.concatenate([start, targets_BxT[:, :-1]], axis=1)
-
-
-def _of_rows(tuned: Tree, batch: Batch) -> Tree:
-  """What each row of a mixed batch is tuned by."""
-  if 'member' not in batch:
-    return tuned
-  return jax.tree.map(lambda x: x[batch['member']], tuned)

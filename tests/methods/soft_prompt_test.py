@@ -17,7 +17,8 @@ KEY = jax.random.key(0)
 
 def method(**changes):
   fields = {'length': 5, 'init': 'uniform', 'low': -0.5, 'high': 0.5}
-  return soft_prompt.Method(**{**fields, 'population': 60, **changes})
+  fields |= {'population': 60, 'template': ''}
+  return soft_prompt.Method(**{**fields, **changes})
 
 
 def rows(made, **start):
