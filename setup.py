@@ -37,9 +37,8 @@ setuptools.setup(
     'tqdm>=4.66',
   ],
   extras_require={
-    # PEFT's side of `python -m ptjax.bench causal`, and nothing else. With
-    # transformers 5.24, PEFT 0.21.2 generates what its own forward pass does
-    # not say.
+    # PEFT, for benchmarks and tests against it. With transformers 5.24, PEFT
+    # 0.21.2 generates what its own forward pass does not say.
     'bench': ['peft>=0.21', 'torch>=2.4', 'transformers>=5.0,<5.24'],
     # The compiler of --mode=plan, in the version of this jax: of another, what
     # is compiled may not be readable. 680 MB; under Google Cloud's terms.

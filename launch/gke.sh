@@ -71,18 +71,13 @@ fill() {
 }
 
 delete() {
-  local command=("${kubectl[@]}" delete jobset "$NAME" --ignore-not-found)
-  step "${command[@]}" && return
-  echo "launch/${0##*/}: $NAME is NOT deleted, and its pods may keep nodes that" \
-    "cost money; delete it by: $(quoted "${command[@]}")" >&2
-  return 1
+  remove 'its pods may keep nodes that cost money' \
+    "${kubectl[@]}" delete jobset "$NAME" --ignore-not-found
 }
 
 clean_up() {
   local code=$?
-  trap - EXIT
-  trap '' INT TERM HUP # to the end
-  end_child
+  begin_clean_up
   if [[ -n $KEEP ]]; then
     echo "launch/${0##*/}: $NAME is kept; its pods have their nodes until they" \
       "end, or: NAME=$NAME${NAMESPACE:+ NAMESPACE=$NAMESPACE} $0 delete" >&2
@@ -130,10 +125,7 @@ run() {
     --output=name) || fail 'the cluster cannot be read, so nothing was made'
   [[ -z $there ]] || refuse "the JobSet $NAME is there already; delete it by" \
     "NAME=$NAME $0 delete, or choose another NAME"
-  trap clean_up EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM
-  trap 'exit 129' HUP
+  clean_up_at_end
   step "${kubectl[@]}" apply --filename=- <<< "$text"
   [[ -z $dry ]] || printf '%s\n' "$text"
   follow

@@ -96,3 +96,29 @@ end_child() {
   [[ -z $child ]] || kill -TERM "$child" 2> /dev/null || true
   child=
 }
+
+# Calls clean_up, which its file has, however the script ends.
+clean_up_at_end() {
+  trap clean_up EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  trap 'exit 129' HUP
+}
+
+# The first thing that clean_up does: nothing stops it any more.
+begin_clean_up() {
+  trap - EXIT
+  trap '' INT TERM HUP
+  end_child
+}
+
+# COST COMMAND …: deletes $NAME; where that fails, it and the cost are told.
+remove() {
+  local cost=$1
+  shift
+  step "$@" && return
+  # shellcheck disable=SC2153 # NAME is the user's
+  echo "launch/${0##*/}: $NAME is NOT deleted, and $cost; delete it by:" \
+    "$(quoted "$@")" >&2
+  return 1
+}

@@ -47,18 +47,13 @@ on() {
 }
 
 delete() {
-  local command=("${queue[@]}" delete "$NAME" "${place[@]}" --force --quiet)
-  step "${command[@]}" && return
-  echo "launch/${0##*/}: $NAME is NOT deleted, and costs money while it is" \
-    "there; delete it by: $(quoted "${command[@]}")" >&2
-  return 1
+  remove 'costs money while it is there' \
+    "${queue[@]}" delete "$NAME" "${place[@]}" --force --quiet
 }
 
 clean_up() {
   local code=$?
-  trap - EXIT
-  trap '' INT TERM HUP # to the end
-  end_child
+  begin_clean_up
   [[ -z $started ]] ||
     on all 'STOP_WITHIN=60 ptjax/launch/host.sh stop' || true
   [[ -n $dry ]] || rm -f "$archive"
@@ -124,10 +119,7 @@ run() {
   else
     made=1
   fi
-  trap clean_up EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM
-  trap 'exit 129' HUP
+  clean_up_at_end
   step tar -C "$here" --exclude=.git --exclude=.venv --exclude=./runs \
     --exclude=__pycache__ -czf "$archive" .
   if [[ -n $made ]]; then

@@ -118,8 +118,10 @@ def _scores(found: dict[str, Any]) -> dict[str, Any]:
 def table(
   keys: Sequence[str], found: dict[Values, dict[str, Any]]
 ) -> list[list[str]]:
-  """A row a run: each task's average ± standard deviation, the mean, and what
-  it cost where all runs say so."""
+  """A row a run: each task's average ± standard deviation, and the mean.
+
+  What it cost stands behind them where all runs say so.
+  """
   names = list(next(iter(found.values()))['tasks'])
   spent = [costs.row(out) for out in found.values()]
   head = costs.HEAD if all(spent) else []

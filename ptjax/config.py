@@ -5,11 +5,12 @@ the sentence a user gets for a wrong one. Knows no model, task or file format.
 """
 
 import difflib
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
+
+from ptjax import typed
 
 
 class UserError(ValueError):
@@ -27,7 +28,7 @@ def default() -> ConfigDict:
   c.model = 'miniature'  # miniature | miniature/gpt | folder | hub name | T5X
   c.any_model = False  # use a prompt of another frozen model, and warn
   c.tokenizer = ''  # folder or hub name; '' = the model's own
-  c.dtype = 'auto'  # compute: float32 | bfloat16; auto = float32 on a CPU
+  c.dtype = 'auto'  # weights, products: float32 | bfloat16; auto: CPU float32
   c.scan = True  # one compiled layer, looped; False unrolls
   c.remat = False  # recompute activations in the backward pass: less memory
 
@@ -51,7 +52,7 @@ def default() -> ConfigDict:
   c.shots = 0  # training examples kept, drawn by seed; 0 = all
   c.input_length = 512  # pieces, the longest input; what is over is cut
   c.target_length = 0  # pieces, the longest target; 0 = as long as needed
-  c.buckets = ()  # padded input lengths; () = four chosen from the data
+  c.buckets = ()  # padded input lengths; () = up to six by the data
   c.custom = ConfigDict()  # your own task: see configs/custom.py
   c.custom.name = ''  # how results call it
   c.custom.train = ''  # file (jsonl, json, csv, tsv, parquet) or hub data set
@@ -266,6 +267,24 @@ def nearest(value: Any, valid: Iterable[Any]) -> str:
   return f', did you mean {found[0]!r}?' if found else ''
 
 
+def check_text(texts: Iterable[str], where: str = '') -> None:
+  """Refuses what UTF-8 cannot say, and so no tokenizer reads.
+
+  Args:
+    where: what they are of, such as "row 3: 'inputs' "; it stands in front of
+      what is around the mistake.
+  """
+  for text in texts:
+    try:
+      text.encode()
+    except UnicodeEncodeError as error:
+      shown = ascii(text[max(0, error.start - 20) :][:60])
+      raise UserError(
+        f'{where}{shown} holds half of a surrogate pair, which JSON can say '
+        'but no text has; mend it'
+      ) from None
+
+
 def apply_words(c: ConfigDict, arg: str | None) -> ConfigDict:
   """Sets what follows the colon of `--config=FILE:key=value,key=value`.
 
@@ -310,7 +329,12 @@ def assign(c: ConfigDict, key: str, text: str) -> None:
   if isinstance(node[name], ConfigDict):
     inside = ', '.join(f'{key}.{k}' for k in node[name])
     raise UserError(f'{key} is a group; set one of its keys: {inside}')
-  node[name] = _cast(key, text, node[name])
+  try:
+    node[name] = typed.value(text, node[name])
+  except ValueError:
+    raise UserError(
+      f'{key}={text!r} must be of the type of its default, {node[name]!r}'
+    ) from None
 
 
 def unknown_key(c: ConfigDict, key: str) -> UserError:
@@ -331,53 +355,3 @@ def flatten(c: ConfigDict) -> dict[str, Any]:
     else:
       out[key] = value
   return out
-
-
-def _cast(key: str, text: str, like: Any) -> Any:
-  try:
-    if isinstance(like, bool):
-      return {'true': True, 'false': False, '1': True, '0': False}[text.lower()]
-    if isinstance(like, tuple):
-      return tuple(_number(item) for item in _items(text))
-    return type(like)(text)
-  except (KeyError, ValueError):
-    raise UserError(
-      f'{key}={text!r} must be of the type of its default, {like!r}'
-    ) from None
-
-
-def _items(text: str) -> list[str]:
-  """'(a, b(c,d))' -> ['a', 'b(c,d)']; quotes around an item are left out."""
-  if text[:1] == '(' and _closes(text) == len(text) - 1:
-    text = text[1:-1]
-  items, depth = [''], 0
-  for char in text:
-    depth += (char in '({') - (char in ')}')
-    if char == ',' and depth <= 0:
-      items.append('')
-    else:
-      items[-1] += char
-  items = [item.strip() for item in items]
-  return [_QUOTED.sub(r'\2', item) for item in items if item]
-
-
-_QUOTED = re.compile(r"""^(["'])(.*)\1$""")
-
-
-def _closes(text: str) -> int:
-  """Where the parenthesis closes that the text begins with."""
-  depth = 0
-  for i, char in enumerate(text):
-    depth += (char == '(') - (char == ')')
-    if not depth:
-      return i
-  return -1
-
-
-def _number(text: str) -> int | float | str:
-  for kind in (int, float):
-    try:
-      return kind(text)
-    except ValueError:
-      continue
-  return text

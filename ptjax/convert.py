@@ -12,9 +12,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
-
-from ptjax import progress, serve, tree
+from ptjax import progress, prompted, serve, tree
 from ptjax.config import UserError
 from ptjax.export import formats, peft, prefix, serving
 from ptjax.export.prompt import Prompt
@@ -83,7 +81,7 @@ def _prefix(
   """A prefix, for the model of its sizes."""
   tensors, said = prefix.adapter(found)
   loaded = load.load(config.model, parameters=False)
-  serve.check_model(found, loaded, strict=not config.any_model, say=say)
+  prompted.check_model(found, loaded, strict=not config.any_model, say=say)
   known = tuned_base.make(loaded.model, methods.make(config.method)).attentions
   here = [dataclasses.astuple(sizes) for sizes in known.values()]
   heads = said['num_attention_heads']
@@ -95,20 +93,20 @@ def _prefix(
       'its model'
     )
   folder = pathlib.Path(target).expanduser()
-  peft.save(folder, tensors, said, base=serve.base(loaded))
+  peft.save(folder, tensors, said, base=prompted.base(loaded))
 
 
 def _base(config: Any, found: Prompt, *, say: Callable[[str], None]) -> Any:
   """The model by its files' description; nothing of it is kept."""
   loaded = load.load(config.model, parameters=False)
-  serve.check_model(found, loaded, strict=not config.any_model, say=say)
+  prompted.check_model(found, loaded, strict=not config.any_model, say=say)
   width, needed = found.rows.shape[1], loaded.config.d_model
   if width != needed:
     raise UserError(
       f'{found.path} has {width} features, but {loaded.name} has {needed}; '
       'name its model'
     )
-  return serve.base(loaded)
+  return prompted.base(loaded)
 
 
 def _requests(
@@ -140,8 +138,8 @@ def _merged(
       f'--format=hf writes the weights of a model, and {found.path} changes '
       f'none: it holds {beside[0]}; use --format=peft'
     )
-  made, tuned, frozen = serve.with_prompts(_exact(config), [found], say=say)
-  one = jax.tree.map(lambda x: x[0], tuned)
+  made, tuned, frozen = prompted.with_prompts(_exact(config), [found], say=say)
+  one = tree.at(tuned, 0)
   folder = pathlib.Path(target).expanduser()
   whole = tree.join(one, frozen)['model']
   save.save(folder, whole, made.loaded.config)

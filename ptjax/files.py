@@ -18,7 +18,9 @@ def replaced(
 ) -> Iterator[pathlib.Path]:
   """The name to write under; renamed to `path` at the end, folders made.
 
-  After an error there is no new file, and an old one is as it was.
+  After an error there is no new file, and an old one is as it was. Who may read
+  it the user's umask says, whatever wrote it: safetensors makes files that are
+  for their owner alone.
 
   Args:
     sync: wait until the content is on the disk, so that not even a power cut
@@ -27,8 +29,13 @@ def replaced(
   path = pathlib.Path(path)
   aside = path.with_name(f'.{path.name}.part')
   path.parent.mkdir(parents=True, exist_ok=True)
+  aside.unlink(missing_ok=True)
+  aside.touch()
+  mode = aside.stat().st_mode
   try:
     yield aside
+    if aside.stat().st_mode != mode:
+      aside.chmod(mode)
     if sync:
       with open(aside, 'rb') as file:
         os.fsync(file.fileno())

@@ -6,22 +6,19 @@ is, what a batch is and what a file looks like is said elsewhere.
 """
 
 import collections
-import dataclasses
 import pathlib
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ptjax import (
+  best,
   evaluate,
-  memory,
-  mesh,
+  health,
   population,
-  processes,
   profile,
   report,
   step,
@@ -32,11 +29,9 @@ from ptjax import (
 from ptjax.checkpoint import Checkpoints
 from ptjax.config import UserError
 from ptjax.data import split
-from ptjax.export import prompt
 from ptjax.parts import Parts
 from ptjax.stop import StopSignal
 from ptjax.tasks.base import Task
-from ptjax.tuned import base as tuned_base
 
 
 class RunFailed(Exception):
@@ -66,7 +61,7 @@ class TaskRun:
     self.train, self.dev = splits['train'], splits['dev']
     self.reported, self.test = splits[reported], splits.get('test')
     evaluate.check(parts, task, self.reported)
-    self._check_memory()
+    health.check_memory(parts, self.train, task=self.name)
     # What names in the configuration stand for, which may change unseen.
     self.origin = {
       'model': parts.loaded.fingerprint,
@@ -78,30 +73,6 @@ class TaskRun:
     self.shown = ('loss', *(['perplexity'] if parts.causal else []))
     self.seconds = 0.0
     self.failed: dict[int, str] = {}  # members, and why
-
-  def _check_memory(self) -> None:
-    """A population that cannot fit is told before anything is compiled."""
-    members, train = len(self.parts.members), self.config.train
-    model, layout = self.parts.tuned_model.model, self.parts.layout
-    pieces = train.batch_size * self.train.buckets[-1]
-    if step.at_once(members, pieces) < members:
-      return  # a few at a time: of the others nothing is held but prompts
-    memory.check(
-      members,
-      each=memory.member_bytes(
-        model.config,
-        batch=train.batch_size // train.accumulate // layout.row_shards,
-        prompt=self.parts.tuned_model.method.front,
-        length=self.train.buckets[-1],
-        target=self.train.target_length,
-        itemsize=np.dtype(model.dtype).itemsize,
-        remat=model.remat,
-        full_text=train.loss == 'text',
-      ),
-      weights=mesh.bytes_on_one(self.parts.loaded.params),
-      limit_gib=self.config.population.memory,
-      task=self.name,
-    )
 
   def run(self, stop: StopSignal) -> dict[str, Any]:
     """Trains to the end and returns the task's entry of results.json."""
@@ -156,32 +127,30 @@ class TaskRun:
     return int(np.max(self.state.step))
 
   def _health(self) -> None:
-    """What can be known before step 1; ends a run that could not learn."""
-    batch = next(self.batches(0))
-    tuned_base.check_ports(
-      self.parts.tuned_model,
-      *(_member(self.state.tuned, 0), self.frozen, _member(batch, 0)),
+    """Says what is known before step 1; ends a run that could not learn."""
+    values, ok_E = health.first_step(
+      self.parts, self.state, self.frozen, next(self.batches(0))
     )
-    # The step itself, on a copy, so that nothing is compiled for this alone.
-    copy = jax.tree.map(jnp.copy, self.state)
-    after, metrics = self.parts.train_step(copy, self.frozen, batch)
-    values = vitals.read(metrics)
-    health = {
-      'tuned': tree.count(_member(self.state.tuned, 0)),
+    known = {
+      'tuned': tree.count(tree.at(self.state.tuned, 0)),
       'frozen': tree.count(self.frozen),
       'loss': values['loss'],
       'grad_norm': values['grad_norm'],
-      'majority': self._majority(),
-      **self._untuned(),
+      'majority': health.majority(self.task, self.train, self.dev),
+      **health.untuned(
+        *(self.parts, self.task, self.state.tuned),
+        frozen=self.frozen,
+        dev=self.dev,
+      ),
     }
-    self.log.event('health', health, task=self.name)
+    self.log.event('health', known, task=self.name)
     self.log.say(
-      report.health(self.name, health, train=self.train, dev=self.dev)
+      report.health(self.name, known, train=self.train, dev=self.dev)
     )
     seen = [*self.train.examples, *self.dev.examples]
     for remark in (*self.task.remarks(seen), *self.train.remarks):
       self.log.say(f'  {remark}')
-    if not np.any(after.ok):
+    if not np.any(ok_E):
       self._fail(values, at=1)
     if 0 in values['grad_norm']:
       raise RunFailed(
@@ -189,26 +158,6 @@ class TaskRun:
         'zero at step 1, so nothing would be learned; what trains is '
         f'{", ".join(tree.flatten(self.state.tuned))}'
       )
-
-  def _majority(self) -> float:
-    answers = self.task.majority_answers(self.train.examples, self.dev.examples)
-    return evaluate.scores(self.task, answers, self.dev)['score']
-
-  def _untuned(self) -> dict[str, float]:
-    """Scores of the frozen model alone, on the first examples of dev."""
-    size = self.config.eval.untuned
-    if not size:
-      return {}
-    few = self.dev.head(size)
-    first = jax.tree.map(lambda x: x[:1], self.state.tuned)  # is left out
-    out = {}
-    for by in ('generate', *(['rank'] if evaluate.rankable(few) else [])):
-      answers = evaluate.answer(
-        self.parts, first, self.frozen, few, by=by, prompted=False
-      )
-      found = evaluate.scores(self.task, answers.ensemble, few)
-      out[f'untuned_{by}'] = found['score']
-    return out
 
   def batches(self, start: int) -> Iterator[dict[str, np.ndarray]]:
     """Each member's own order of the examples, side by side."""
@@ -279,7 +228,8 @@ class TaskRun:
     self.failed[i] = why
     if len(self.parts.members) > 1:
       self.log.say(
-        f'{self.name}: member {i} ({self._describe(i)}) goes no further: {why}'
+        f'{self.name}: member {i} ({best.described(self.parts, i)}) goes no '
+        f'further: {why}'
       )
 
   def _fail(self, values: vitals.Values, *, at: int) -> None:
@@ -319,53 +269,17 @@ class TaskRun:
     bar.note(dev=scalars['dev/score'])
     self._write_prompts(at=at)
 
-  def _write_prompts(self, *, at: int | None = None) -> None:
-    """A file for each member; `at` leaves out those whose best is older."""
-    loaded = self.parts.loaded
-    # The method's own parameters belong to it even where `tune` froze them.
-    own = {k: v for k, v in self.frozen.items() if k != 'model'}
-    name, several = self.name, len(self.parts.members) > 1
-    method = self.parts.tuned_model.method
-    best = jax.device_get(self.state.best)
-    if not processes.first():
-      return
-    for i, known in enumerate(self._members()):
-      if at not in (None, known['step']):
-        continue
-      file = f'{name}/{i}.safetensors' if several else f'{name}.safetensors'
-      prompt.write(
-        self.workdir / 'prompts' / file,
-        method.kept(tree.join(_member(best, i), own)),
-        {
-          'model': {'name': loaded.name, 'fingerprint': loaded.fingerprint},
-          'method': self.config.method.to_dict() | {'init': known['init']},
-          'task': self.task.name,
-          'labels': list(self.task.init_words),
-          **known,
-        },
-      )
-
-  def _members(self) -> list[dict[str, Any]]:
-    """What is known of each member: what it is, its best step and score."""
-    out = []
-    scores = np.asarray(self.state.best_score)
-    steps = np.asarray(self.state.best_step)
-    for i, member in enumerate(self.parts.members):
-      score = float(scores[i])
-      out.append(
-        {
-          **dataclasses.asdict(member),
-          'step': int(steps[i]),
-          'dev_score': score if np.isfinite(score) else None,
-          **({'failed': self.failed[i]} if i in self.failed else {}),
-        }
-      )
-    return out
-
-  def _describe(self, i: int) -> str:
-    member = dataclasses.asdict(self.parts.members[i])
-    names = population.varying(self.parts.members) or ('seed',)
-    return ', '.join(f'{name} {member[name]}' for name in names)
+  def _write_prompts(self, *, at: int | None = None) -> list[dict[str, Any]]:
+    """Writes them, `at` only those whose best is of that step; says of whom."""
+    known = best.members(self.parts, self.state, self.failed)
+    best.write(
+      *(self.parts, self.task, self.state),
+      frozen=self.frozen,
+      known=known,
+      folder=self.workdir / 'prompts',
+      at=at,
+    )
+    return known
 
   def _of(self, i: int) -> str:
     return f' of member {i}' if len(self.parts.members) > 1 else ''
@@ -390,7 +304,7 @@ class TaskRun:
 
   def _finish(self) -> dict[str, Any]:
     """Scores of the best prompts on the reported split."""
-    self._write_prompts()
+    members = self._write_prompts()
     return evaluate.final(
       self.parts,
       self.task,
@@ -398,9 +312,5 @@ class TaskRun:
       self.frozen,
       self.reported,
       folder=self.workdir,
-      members=self._members(),
+      members=members,
     )
-
-
-def _member(tree_: Any, i: int) -> Any:
-  return jax.tree.map(lambda x: x[i], tree_)

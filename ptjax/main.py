@@ -30,6 +30,9 @@ MODES = (
   'plan',
 )
 
+# Those of export.formats, which is not imported before the environment is set.
+_FORMATS = 'bank, npy, t5x, peft, tensorrt_llm, vllm or hf'
+
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'A file with get_config(arg), then :key=value,…'
 )
@@ -38,20 +41,22 @@ _WORKDIR = flags.DEFINE_string(
 )
 _MODE = flags.DEFINE_string('mode', '', ' | '.join(MODES))
 _PROMPT = flags.DEFINE_string(
-  'prompt', '', 'Prompt files, banks or runs, joined by commas; default: none.'
+  'prompt',
+  '',
+  'Prompt files, banks, adapters or runs, joined by commas; default: none.',
 )
-_INPUT = flags.DEFINE_string('input', '', 'JSON lines of predict and score.')
+_INPUT = flags.DEFINE_string(
+  'input', '', 'JSON lines of predict and score, and of requests for vllm.'
+)
 _OUTPUT = flags.DEFINE_string(
   'output', '', 'Where their answers, or what is exported, goes.'
 )
-_FORMAT = flags.DEFINE_string(
-  'format',
-  '',
-  'Of export: bank | npy | t5x | peft | tensorrt_llm | vllm | hf.',
-)
+_FORMAT = flags.DEFINE_string('format', '', f'Of export: {_FORMATS}.')
 _TARGET = flags.DEFINE_string(
   'target', '', 'Of plan: accelerators such as v5e:2x4 or h100:8, by commas.'
 )
+# Beside the configuration.
+_OWN = (_WORKDIR, _MODE, _PROMPT, _INPUT, _OUTPUT, _FORMAT, _TARGET)
 
 
 def main() -> None:
@@ -76,8 +81,7 @@ def _run(config: Any) -> int:
   if (_MODE.value or config.mode) == 'plan':
     os.environ['JAX_PLATFORMS'] = 'cpu'  # what it is for need not be there
   # After the environment: jax reads it when it is imported.
-  from ptjax import ablate, convert, loop, processes, serve, train
-  from ptjax.export import names
+  from ptjax import loop, processes
 
   mode = one_of('--mode', _MODE.value or config.mode, MODES)
   _check_flags(mode, config)
@@ -85,44 +89,7 @@ def _run(config: Any) -> int:
   if processes.several():
     _agree(mode, config)
   try:
-    if mode == 'plan':
-      from ptjax.plan import run as plan
-
-      plan.run(config, _needed(_TARGET, mode))
-      return 0
-    if mode in ('predict', 'score'):
-      serve.run(
-        config,
-        mode=mode,
-        source=_needed(_INPUT, mode),
-        target=_needed(_OUTPUT, mode),
-        prompt=_PROMPT.value,
-      )
-      return 0
-    if mode == 'export':
-      convert.run(
-        *(config, names.find(_needed(_PROMPT, mode)), _needed(_OUTPUT, mode)),
-        form=_needed(_FORMAT, mode),
-        source=_INPUT.value,
-      )
-      return 0
-    if mode == 'inspect':
-      prompts = names.find(_needed(_PROMPT, mode))
-      serve.inspect(config, prompts=prompts, folder=_folder(mode))
-      return 0
-    if mode != 'pretrain' and not config.ablation.key:
-      train.check(config)
-    folder = _folder(mode)
-    if mode == 'pretrain':
-      from ptjax import pretrain
-
-      pretrain.run(config, folder)
-    elif mode == 'evaluate':
-      train.evaluate_only(config, folder, prompt=_PROMPT.value)
-    elif config.ablation.key:
-      ablate.run(config, folder)
-    else:
-      train.run(config, folder)
+    _call(mode, config)
   except (loop.RunFailed, loop.Stopped) as error:
     return _say(error, 1)
   except OSError as error:
@@ -130,14 +97,62 @@ def _run(config: Any) -> int:
   return 0
 
 
+def _call(mode: str, config: Any) -> None:
+  """What the mode is for."""
+  from ptjax import convert, serve
+  from ptjax.export import names
+
+  if mode == 'plan':
+    from ptjax.plan import run as plan
+
+    plan.run(config, _needed(_TARGET, mode))
+  elif mode in ('predict', 'score'):
+    serve.run(
+      config,
+      mode=mode,
+      source=_needed(_INPUT, mode),
+      target=_needed(_OUTPUT, mode),
+      prompt=_PROMPT.value,
+    )
+  elif mode == 'export':
+    convert.run(
+      *(config, names.find(_needed(_PROMPT, mode)), _needed(_OUTPUT, mode)),
+      form=_needed(_FORMAT, mode),
+      source=_INPUT.value,
+    )
+  elif mode == 'inspect':
+    prompts = names.find(_needed(_PROMPT, mode))
+    serve.inspect(config, prompts=prompts, folder=_folder(mode))
+  elif mode == 'pretrain':
+    from ptjax import pretrain
+
+    pretrain.run(config, _folder(mode))
+  else:
+    _train(mode, config)
+
+
+def _train(mode: str, config: Any) -> None:
+  """Runs on tasks: one, or one for each value of an ablation."""
+  from ptjax import ablate, train
+
+  if not config.ablation.key:
+    train.check(config)  # before a folder is made
+  folder = _folder(mode)
+  if mode == 'evaluate':
+    train.evaluate_only(config, folder, prompt=_PROMPT.value)
+  elif config.ablation.key:
+    ablate.run(config, folder)
+  else:
+    train.run(config, folder)
+
+
 def _agree(mode: str, config: Any) -> None:
   """Refuses processes that were told different things."""
   from ptjax import processes
 
-  told = {**config_lib.flatten(config), '--mode': mode}
+  told = config_lib.flatten(config)
   del told['distributed.process']
-  for flag in (_WORKDIR, _PROMPT, _INPUT, _OUTPUT, _FORMAT, _TARGET):
-    told[f'--{flag.name}'] = flag.value
+  told |= {f'--{flag.name}': flag.value for flag in _OWN} | {'--mode': mode}
   processes.agree(told)
   if mode in ('export', 'inspect', 'pretrain', 'plan'):
     raise UserError(
@@ -176,7 +191,7 @@ def _check_flags(mode: str, config: Any) -> None:
         f'--{flag.name} does nothing in --mode={mode}; leave it out'
       )
   for flag in (_WORKDIR, _OUTPUT):
-    files.local(f'--{flag.name}', flag.value)
+    files.local(f'--{flag.name}', flag.value)  # an address is refused
 
 
 def _os_error(error: OSError) -> str:
@@ -207,7 +222,7 @@ _FORMS = {
   'input': 'FILE.jsonl',
   'output': 'FILE',
   'prompt': 'FILE,FILE,… or the folder of a run',
-  'format': 'bank, npy, t5x, peft, tensorrt_llm, vllm or hf',
+  'format': _FORMATS,
   'target': 'v5e:2x4, h100:8 or others, joined by commas',
 }
 
@@ -293,9 +308,7 @@ def _sentence(error: Exception, argv: Sequence[str]) -> str:
         f'{key}={value!r} must be of the type of its default, {keys[key]!r}'
       )
   if isinstance(error, flags.UnrecognizedFlagError):
-    known = ('config', 'workdir', 'mode', 'prompt', 'input', 'output', 'format')
-    known += ('target',)
-    hint = nearest(error.flagname, known)
+    hint = nearest(error.flagname, ['config', *(flag.name for flag in _OWN)])
     return f'--{error.flagname} is no flag{hint or "; see --help"}'
   return said
 

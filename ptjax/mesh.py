@@ -216,8 +216,7 @@ def _checked(layout: Layout, config: Any) -> Layout:
 
 
 def platform() -> str:
-  """What is traced for: that of the mesh in `Layout.tracing`, or the default
-  backend."""
+  """What is traced for: by the mesh of `Layout.tracing`, else the default."""
   device = jax.sharding.get_abstract_mesh().abstract_device
   return jax.default_backend() if device is None else device.platform
 

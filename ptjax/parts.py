@@ -1,7 +1,8 @@
-"""What a run is made of: config -> model, tokenizer, method, jitted functions.
+"""What a run is made of: model, tokenizer, method, and its jitted functions.
 
-Built once and shared by every task, so that the frozen weights are held once
-and a step is compiled once for each bucket of lengths. Knows no task.
+Shared by every task, so that the frozen weights are held once and a step is
+compiled once for each bucket of lengths. How it is made of a configuration is
+said in `assemble`. Knows no task.
 """
 
 import dataclasses
@@ -13,17 +14,14 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from ptjax import config as config_lib
-from ptjax import mesh, optim, population, progress, step, tree
-from ptjax.config import UserError, one_of
-from ptjax.data import hard_prompt, tokenizer
+from ptjax import memory, mesh, optim, population, step, tree
+from ptjax.config import UserError
+from ptjax.data import tokenizer
 from ptjax.export import names
-from ptjax.methods import base, template
+from ptjax.methods import base
 from ptjax.predict import beam, sample
 from ptjax.tuned import base as tuned_base
-from ptjax.weights import load, outline
-
-DTYPES = ('auto', 'float32', 'bfloat16')
+from ptjax.weights import load
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Parts:
 
   config: ConfigDict
   loaded: load.Loaded
-  tokenizer: tokenizer.Tokenizer | None  # None: see `outlined`
+  tokenizer: tokenizer.Tokenizer | None  # None: see `assemble.outlined`
   tuned_model: tuned_base.TunedModel
   layout: mesh.Layout
 
@@ -82,6 +80,26 @@ class Parts:
       return held - found.alias_size_in_bytes + found.temp_size_in_bytes
 
     return self._placed(needed, axis=1)(state, frozen, batch)
+
+  def member_bytes(self, *, length: int, target: int) -> int:
+    """Bytes of a device that the training of one member takes, estimated.
+
+    Args:
+      length: pieces of an input, padded.
+      target: pieces of a target.
+    """
+    train, model = self.config.train, self.tuned_model.model
+    return memory.member_bytes(
+      model.config,
+      batch=train.batch_size // train.accumulate // self.layout.row_shards,
+      prompt=self.tuned_model.method.front,
+      length=length,
+      target=target,
+      itemsize=jnp.dtype(model.dtype).itemsize,
+      remat=model.remat,
+      full_text=train.loss == 'text',
+      tensor=self.layout.mesh.shape['tensor'],
+    )
 
   @functools.cached_property
   def answers(self) -> Any:
@@ -145,7 +163,7 @@ class Parts:
       start['text_ids'] = self.tokenizer.encode(method.text)
     if member.init == 'file':
       start['prompt_PxD'] = names.rows(method.file)
-    begun = _begun(method, member)
+    begun = member_method(method, member)
     tuned_model = tuned_base.make(self.tuned_model.model, begun)
     return tuned_model.init(
       jax.random.key(member.seed),
@@ -222,187 +240,13 @@ def stack(members: Sequence[Any]) -> Any:
   )
 
 
-def _begun(settings: ConfigDict, member: population.Member) -> Any:
+def member_method(
+  settings: ConfigDict, member: population.Member
+) -> base.Method:
+  """The method as this member begins it."""
   settings = settings.copy_and_resolve_references()
   settings.init = member.init
   return base.make(settings)
-
-
-def build(config: ConfigDict) -> Parts:
-  """Loads what `config` names.
-
-  Raises:
-    UserError: before anything expensive, for all that can be known from the
-      configuration alone; then for what the files say.
-  """
-  config = config_lib.resolved(config)
-  check(config)
-  layout = mesh.make(config)
-  loaded = load.load(config.model, dtype=dtype(config), placement=layout.frozen)
-  pieces = _pieces(config, loaded)
-  config.method.template = template.in_pieces(
-    config.method.template, lambda word: pieces.encode(pieces.joint + word)
-  )
-  method = base.make(config.method)
-  # Of several ends the one that texts have.
-  tuned_model = _tuned_model(config, loaded, method, eos_id=pieces.eos_id)
-  _check_fit(pieces, loaded, causal=tuned_model.causal)
-  if tuned_model.causal and pieces.note:
-    progress.say(pieces.note)
-  return Parts(config, loaded, pieces, tuned_model, layout)
-
-
-def outlined(config: ConfigDict, layout: mesh.Layout) -> Parts:
-  """The parts of a run on that mesh, without values: its frozen parameters are
-  shapes, from which steps are traced and compiled; there is no tokenizer.
-
-  Raises:
-    UserError: as `build` does, but for what weights and a tokenizer say.
-  """
-  config = config_lib.resolved(config)
-  check(config, layout)
-  platform = layout.mesh.abstract_mesh.abstract_device.platform
-  loaded = outline.outline(
-    config.model, dtype=dtype(config, platform), place=layout.parts
-  )
-  method, eos_id = base.make(config.method), loaded.config.eos_id
-  tuned_model = _tuned_model(config, loaded, method, eos_id=eos_id)
-  return Parts(config, loaded, None, tuned_model, layout)
-
-
-def _tuned_model(
-  config: ConfigDict, loaded: load.Loaded, method: base.Method, *, eos_id: int
-) -> tuned_base.TunedModel:
-  sizes = dataclasses.replace(
-    loaded.config, dropout_rate=config.train.dropout, eos_id=eos_id
-  )
-  model = loaded.model.clone(scan=config.scan, remat=config.remat, config=sizes)
-  tuned_model = tuned_base.make(model, method)
-  if config.train.loss == 'text' and not tuned_model.causal:
-    raise UserError(
-      'train.loss=text is for decoder-only models, whose input is said as it '
-      f'is read; {config.model} is not one; use train.loss=targets'
-    )
-  if config.train.loss == 'text' and method.places.behind:
-    raise UserError(
-      'train.loss=text says the input too, behind which '
-      f'method.template={config.method.template!r} has virtual tokens; leave '
-      'them out, or use train.loss=targets'
-    )
-  return tuned_model
-
-
-def _pieces(config: ConfigDict, loaded: load.Loaded) -> tokenizer.Tokenizer:
-  """The named tokenizer or the model's own; a T5X checkpoint has none."""
-  try:
-    return tokenizer.load(config.tokenizer or loaded.folder)
-  except UserError as error:
-    if config.tokenizer:
-      raise
-    ids = loaded.config
-    return tokenizer.missing(
-      error, eos_id=ids.eos_id, pad_id=ids.pad_id, vocab_size=ids.vocab_size
-    )
-
-
-def _check_fit(
-  pieces: tokenizer.Tokenizer, loaded: load.Loaded, *, causal: bool
-) -> None:
-  """Refuses another model's tokenizer: ids above the rows are a prompt's."""
-  theirs, config = (pieces.eos_id, pieces.pad_id), loaded.config
-  if pieces.vocab_size > config.vocab_size:
-    why = f'has {pieces.vocab_size} pieces, but there are {config.vocab_size}'
-    why += ' embedding rows'
-  elif causal and pieces.eos_id not in (config.eos_id, *config.ends):
-    # What pads is masked, and most say nothing of it.
-    why = f'ends with id {pieces.eos_id}, but the model with {config.eos_id}'
-  elif not causal and theirs != (config.eos_id, config.pad_id):
-    why = f'ends with id {theirs[0]} and pads with {theirs[1]}, but the model '
-    why += f'with {config.eos_id} and {config.pad_id}'
-  else:
-    return
-  raise UserError(
-    f'the tokenizer is not that of {loaded.name}: it {why}; set '
-    "config.tokenizer to the model's own"
-  )
-
-
-def check(config: ConfigDict, layout: mesh.Layout | None = None) -> None:
-  """Refuses values that no run can have, on this mesh or on all devices."""
-  config = config_lib.resolved(config)
-  one_of('dtype', config.dtype, DTYPES)
-  one_of('eval.by', config.eval.by, ('generate', 'rank'))
-  one_of('eval.split', config.eval.split, ('dev', 'test'))
-  _check_population(config)
-  positive = (
-    'input_length',
-    *(f'train.{k}' for k in ('steps', 'batch_size', 'accumulate')),
-    *(f'train.{k}' for k in ('eval_every', 'save_every', 'log_every')),
-    *('train.in_flight', 'eval.batch_size', 'max_length'),
-  )
-  for key in positive:
-    node = config
-    for name in key.split('.'):
-      node = node[name]
-    if node < 1:
-      raise UserError(f'{key}={node} must be at least 1')
-  train = config.train
-  if train.batch_size % train.accumulate:
-    raise UserError(
-      f'train.batch_size={train.batch_size} is not a multiple of '
-      f'train.accumulate={train.accumulate} micro-batches'
-    )
-  least_0 = (
-    'eval.untuned',
-    'shots',
-    'target_length',
-    'train.patience',
-    'train.costs',
-    'profile',
-  )
-  for key in least_0:
-    node = config_lib.flatten(config)[key]
-    if node < 0:
-      raise UserError(f'{key}={node} must be at least 0')
-  if any(not isinstance(b, int) or b < 1 for b in config.buckets):
-    raise UserError(
-      f'buckets={tuple(config.buckets)} must be lengths in pieces, such as '
-      '(64, 128)'
-    )
-  one_of('train.loss', train.loss, ('targets', 'text'))
-  if not 0 <= train.dropout < 1:
-    raise UserError(f'train.dropout={train.dropout} must be in [0, 1)')
-  one_of('optimizer.name', config.optimizer.name, optim.NAMES)
-  optim.schedule(config.optimizer, steps=train.steps)
-  sampler(config)
-  if layout is None:
-    mesh.make(config)
-
-
-def _check_population(config: ConfigDict) -> None:
-  if config.population.init and not hasattr(base.make(config.method), 'init'):
-    raise UserError(
-      f'population.init: {config.method.name} has no start to choose'
-    )
-  members = population.members(config)
-  hard_prompt.check(config, members=len(members))
-  for member in members:
-    _begun(config.method, member)  # an unknown start raises
-    _check_start(config.method, member.init)
-
-
-def _check_start(method: ConfigDict, init: str) -> None:
-  """A start from something must say from what."""
-  if init in ('text', 'file') and not method[init].strip():
-    raise UserError(f'method.init={init} needs method.{init}, which is empty')
-
-
-def dtype(config: ConfigDict, platform: str = '') -> str:
-  """What is computed in, there or on the default backend."""
-  if config.dtype != 'auto':
-    return config.dtype
-  cpu = (platform or jax.default_backend()) == 'cpu'
-  return 'float32' if cpu else 'bfloat16'
 
 
 def sampler(config: ConfigDict) -> Any:

@@ -20,11 +20,7 @@ class Trace:
   def __init__(
     self, steps: int, folder: pathlib.Path, *, say: Callable[[str], None]
   ):
-    """Args:
-    steps: to be traced; 0 = none.
-    folder: where the trace is written.
-    say: is told when it is.
-    """
+    """A trace of so many steps, 0 = none, to `folder`; `say` is told of it."""
     self._steps, self._folder, self._say = steps, folder, say
     self._called, self._runs = 0, False
 
@@ -51,4 +47,5 @@ class Trace:
     jax.profiler.stop_trace()
     self._runs = False
     count = self._called - _SKIPPED
-    self._say(f'{self._folder}: a trace of {count} steps')
+    steps = 'step' if count == 1 else 'steps'
+    self._say(f'{self._folder}: a trace of {count} {steps}')

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ptjax import parts, processes, serve, workdir
-from ptjax.config import UserError
+from ptjax.config import UserError, check_text
 from ptjax.data import batch
 from ptjax.export import names
 from ptjax.parts import Parts
@@ -45,7 +45,7 @@ def check_fit(made: Parts) -> None:
   config = made.config
   if not config.samples.query:
     return
-  batch.check_text([config.samples.query])
+  check_text([config.samples.query], 'samples.query=')
   (ids,) = batch.input_ids(
     [config.samples.query], made.tokenizer, causal=made.causal
   )

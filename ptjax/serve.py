@@ -15,20 +15,15 @@ from typing import IO, Any
 import jax
 import numpy as np
 
-from ptjax import parts, processes, progress
-from ptjax.config import UserError, nearest
+from ptjax import processes, progress, prompted, tree
+from ptjax.config import UserError, check_text, nearest
 from ptjax.data import batch, hard_prompt, pipeline, table
-from ptjax.export import bank, names, peft
-from ptjax.export import prompt as prompt_lib
+from ptjax.export import bank, names
 from ptjax.export.prompt import Prompt
 from ptjax.interpret import look
 from ptjax.parts import Parts
-from ptjax.weights import load
 
 Row = dict[str, Any]
-
-# Keys of config.method that say what a file must hold, or how it is read.
-SHAPES = ('length', 'rank', 'alpha', 'targets', 'template')
 
 
 def run(
@@ -76,75 +71,6 @@ def written(target: str) -> Iterator[IO[str]]:
       aside.unlink(missing_ok=True)
 
 
-def with_prompts(
-  config: Any,
-  prompts: Sequence[Prompt],
-  *,
-  made: Parts | None = None,
-  say: Callable[[str], None] = progress.say,
-) -> tuple[Parts, Any, Any]:
-  """(parts, tuned of all members, frozen) of a model with these prompts.
-
-  Args:
-    prompts: of one method and one length; none for the model alone.
-    made: parts of the same model, to be used again.
-    say: what a prompt of another model is told to, where any_model lets it.
-  """
-  hard_prompt.check_alone(config, prompts)
-  config = config.copy_and_resolve_references()
-  if config.method.name != hard_prompt.NAME:
-    config.method.name, config.method.init = 'none', 'uniform'  # not started
-    config.method.hidden = 0  # what an mlp made is held, not the mlp
-  for found in prompts[:1]:
-    method = found.record.get('method', {})
-    name = method.get('name', 'soft_prompt')
-    # A file holds what a network made of its parameters.
-    config.method.name = 'soft_prompt' if name == 'p_tuning' else name
-    for key in set(SHAPES) & set(method):
-      like = type(config.method[key])
-      config.method[key] = like(method[key])
-    if 'prompt' in found.own:
-      config.method.length = found.own['prompt']['encoder'].shape[0]
-  made = made.of_method(config.method) if made else parts.build(config)
-  for found in prompts:
-    check_model(found, made.loaded, strict=not config.any_model, say=say)
-  return made, *made.place([found.own for found in prompts])
-
-
-def check_model(
-  found: Prompt,
-  loaded: load.Loaded,
-  *,
-  strict: bool,
-  say: Callable[[str], None] = progress.say,
-) -> None:
-  """Refuses a prompt of another model, or says it where that is allowed."""
-  fingerprint, name = loaded.fingerprint, loaded.name
-  for sentence in (
-    prompt_lib.check_model(
-      found, fingerprint=fingerprint, name=name, strict=strict
-    ),
-    peft.misfit(found, base(loaded), strict=strict),
-  ):
-    if sentence:
-      say(f'WARNING: any_model=true: {sentence}')
-
-
-def base(loaded: load.Loaded) -> peft.Base:
-  """A model as an adapter of it would name it."""
-  config, folder = loaded.config, str(loaded.folder)
-  causal = not hasattr(loaded.model, 'encode')
-  return peft.Base(
-    # An embedded model's name is nobody else's.
-    name=folder if load.embedded(loaded.name) else loaded.name,
-    task_type='CAUSAL_LM' if causal else 'SEQ_2_SEQ_LM',
-    width=config.d_model,
-    layers=config.num_layers,
-    heads=config.num_heads,
-    folder=folder,
-  )
-
-
 def read_rows(source: str, mode: str) -> Iterator[Row]:
   """The rows of a JSON-lines file, each held against what `mode` needs."""
   needs = ('inputs',) if mode == 'predict' else ('inputs', 'targets')
@@ -177,7 +103,7 @@ def inspect(
     )
     for found in prompts
   ]
-  made, *_ = with_prompts(config, prompts[:1])
+  made, *_ = prompted.with_prompts(config, prompts[:1])
   return look.run(
     looked_at,
     made.loaded.params['token_embedder']['embedding'],
@@ -212,12 +138,14 @@ class Server:
     longest = max(self.lengths)
     if len(prompts) > 1:
       prompts = [_filled(found, longest) for found in prompts]
-    self.parts, tuned, self.frozen = with_prompts(config, prompts, made=made)
+    self.parts, tuned, self.frozen = prompted.with_prompts(
+      config, prompts, made=made
+    )
     self.mixed = len(prompts) > 1
     self.tuned = tuned
-    method = self.parts.tuned_model.method
     if not self.mixed:
-      self.tuned = jax.tree.map(lambda x: x[0], tuned)
+      self.tuned = tree.at(tuned, 0)
+    method = self.parts.tuned_model.method
     if not self.mixed or method.places.behind:
       self.lengths = [method.front] * len(self.lengths)
 
@@ -375,10 +303,7 @@ def _encode(
 def _text(value: Any, where: str) -> str:
   if not isinstance(value, str):
     raise UserError(f'{where} is {json.dumps(value)[:40]}, not text')
-  try:
-    value.encode()
-  except UnicodeEncodeError:
-    raise UserError(f'{where} holds half of a surrogate pair') from None
+  check_text([value], f'{where} ')
   return value
 
 

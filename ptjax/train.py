@@ -7,18 +7,17 @@ import pathlib
 import time
 from typing import Any
 
-import jax
-
-from ptjax import config as config_lib
 from ptjax import (
+  assemble,
+  checks,
   costs,
   evaluate,
   loop,
   parts,
   processes,
+  prompted,
   report,
   samples,
-  serve,
   stop,
   sweep,
   tree,
@@ -26,6 +25,7 @@ from ptjax import (
   writer,
   written,
 )
+from ptjax import config as config_lib
 from ptjax.config import UserError
 from ptjax.data import hard_prompt, split
 from ptjax.export import bank, names
@@ -88,7 +88,7 @@ def check(config: Any) -> list[Any]:
   Raises:
     UserError: before a folder is made or anything is loaded.
   """
-  parts.check(config)
+  checks.check(config)
   base.make(config.method)
   samples.check(config)
   if config.ablation.inner_key and not config.ablation.key:
@@ -112,7 +112,7 @@ def _train(
   log: writer.Writer,
 ) -> None:
   log.say(f'{folder}: loading {config.model}')
-  made = parts.build(config)
+  made = assemble.parts(config)
   samples.check_fit(made)
   workdir.hold_model(folder, made.loaded.fingerprint)
   # All data first: a misnamed column of the last task shows at once.
@@ -184,7 +184,7 @@ def _score(
   if config.samples.query:
     log.say('samples.query is not read: samples are drawn where prompts train')
   log.say(f'{folder}: loading {config.model}')
-  made, *_ = serve.with_prompts(config, [])
+  made, *_ = prompted.with_prompts(config, [])
   if found:
     workdir.hold_model(folder, made.loaded.fingerprint)
   data = [(task, _evaluated(made, task)) for task in tasks]
@@ -193,7 +193,7 @@ def _score(
     for remark in (*scored.remarks, *task.remarks(scored.examples)):
       log.say(f'{name}: {remark}')
     mine = prompts.get(name, [])
-    made, tuned, frozen = serve.with_prompts(
+    made, tuned, frozen = prompted.with_prompts(
       config, mine, made=made, say=log.say
     )
     began = time.monotonic()
@@ -284,7 +284,7 @@ def _write(
     method={
       'name': made.config.method.name,
       # Of one member, however many there are.
-      'parameters': tree.count(jax.tree.map(lambda x: x[0], tuned)),
+      'parameters': tree.count(tree.at(tuned, 0)),
     },
   )
   if processes.first():

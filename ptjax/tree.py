@@ -88,6 +88,11 @@ def join(first: Tree, second: Tree) -> Tree:
   return unflatten({**flatten(first), **flatten(second)})
 
 
+def at(tree: Tree, i: int) -> Tree:
+  """Each leaf's entry i along its first axis: of stacked members, one."""
+  return jax.tree.map(lambda x: x[i], tree)
+
+
 def count(tree: Tree) -> int:
   """Number of values."""
   return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))

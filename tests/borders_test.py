@@ -15,7 +15,8 @@ PACKAGE = pathlib.Path(__file__).resolve().parents[1] / 'ptjax'
 # Who may import whom. Everybody may say what a user's mistake is (config), and
 # write a file (files).
 MAY = {
-  'config': set(),
+  'config': {'typed'},
+  'typed': set(),
   'cross_entropy': set(),
   'files': set(),
   'tree': set(),

@@ -56,25 +56,6 @@ def test_flatten_holds_every_key_once():
 
 
 @pytest.mark.parametrize(
-  'text,value',
-  [
-    ('(32,64)', (32, 64)),
-    ('no,yes', ('no', 'yes')),
-    ('(\'0:no complaint\', "1:yes")', ('0:no complaint', '1:yes')),
-    ('(model/(a|b)/.*,prompt/.*)', ('model/(a|b)/.*', 'prompt/.*')),
-    ('model/(a|b)', ('model/(a|b)',)),
-    ('(a)|(b)', ('(a)|(b)',)),
-    (r'(model/\d{1,2},b)', (r'model/\d{1,2}', 'b')),
-    ('()', ()),
-  ],
-)
-def test_a_tuple_keeps_the_parentheses_of_its_items(text, value):
-  c = config_lib.default()
-  config_lib.assign(c, 'tune', text)
-  assert tuple(c.tune) == value
-
-
-@pytest.mark.parametrize(
   'words,expected',
   [
     ('', ('adafactor', 0.3, 1e-5)),

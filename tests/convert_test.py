@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import zipfile
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import tiny
 
 from ptjax import config as config_lib
-from ptjax import convert, serve, tree
+from ptjax import convert, prompted, serve, tree
 from ptjax.config import UserError
 from ptjax.export import names, npy, peft, prompt
 from ptjax.weights import load
@@ -71,13 +72,13 @@ def test_an_adapter_comes_back_and_names_its_model(room, tmp_path, model):
   assert values['task_type'] == kinds[model]
   assert values['base_model_name_or_path'] == str(room / model)
   assert values['num_layers'] == values['num_attention_heads'] - 1 == 2
-  serve.with_prompts(config(room, model), [found])
+  prompted.with_prompts(config(room, model), [found])
   other = 'gpt' if model == 't5' else 't5'
   with pytest.raises(UserError, match=r'adapter .* is of \S+, not of'):
-    serve.with_prompts(config(room, other), [found])
+    prompted.with_prompts(config(room, other), [found])
   said = []
   loose = config(room, other, any_model=True)
-  serve.with_prompts(loose, [found], say=said.append)
+  prompted.with_prompts(loose, [found], say=said.append)
   assert said[0].startswith('WARNING: any_model=true: the adapter')
 
 
@@ -110,8 +111,6 @@ def test_a_table_says_its_tasks(room, tmp_path):
 
 def read(text: str) -> np.ndarray:
   """The values of a tensor's file, which stand in it as they are."""
-  import zipfile
-
   with zipfile.ZipFile(io.BytesIO(base64.b64decode(text))) as archive:
     return np.frombuffer(archive.read('archive/data/0'), '<f4').reshape(-1, 24)
 
@@ -128,8 +127,8 @@ def test_a_request_holds_the_prompt_and_the_inputs_pieces(room, tmp_path):
   target = tmp_path / 'requests.jsonl'
   export(room, both, target, 'vllm', model='gpt', source=source)
   found = [json.loads(line) for line in target.read_text().splitlines()]
-  assert [{k: v for k, v in f.items() if k != 'prompt_embeds'} for f in found]
-  assert found[0]['id'] == 7
+  kept = [{k: v for k, v in f.items() if k != 'prompt_embeds'} for f in found]
+  assert kept == rows
   loaded = load.load(str(room / 'gpt'))
   table_VxD = np.asarray(loaded.params['token_embedder']['embedding'])
   server = serve.Server(config(room, 'gpt'), [])
@@ -172,7 +171,7 @@ def test_transformers_loads_merged_weights(room, tmp_path):
   transformers = pytest.importorskip('transformers')
   export(room, 'tuned.safetensors', tmp_path / 'm', 'hf')
   prompts = names.find(str(room / 'tuned.safetensors'))
-  made, tuned, frozen = serve.with_prompts(config(room), prompts)
+  made, tuned, frozen = prompted.with_prompts(config(room), prompts)
   batch = tiny.batch()
   one = jax.tree.map(lambda x: x[0], tuned)
   ours = np.asarray(jax.jit(made.tuned_model.logits)(one, frozen, batch))
@@ -200,5 +199,5 @@ def test_an_embedded_models_adapter_names_its_folder(tmp_path):
   assert (tmp_path / values['base_model_name_or_path'] / 'config.json').exists()
   assert load.resolve('miniature').samefile(values['base_model_name_or_path'])
   (again,) = names.find(str(tmp_path / 'a'))
-  base = serve.base(load.load('miniature', parameters=False))
+  base = prompted.base(load.load('miniature', parameters=False))
   assert not peft.misfit(again, base)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tiny
 
+from ptjax import assemble, evaluate, parts, step
 from ptjax import config as config_lib
-from ptjax import evaluate, parts, step
 from ptjax.config import UserError
 from ptjax.data import batch, split
 from ptjax.tasks.base import Example
@@ -26,7 +26,7 @@ def made(tmp_path_factory):
   c.task, c.eval.batch_size = 'cb', 4
   c.method.length, c.method.init = 5, 'uniform'
   c.buckets = (32,)  # one shape: compiled once
-  built = parts.build(c)
+  built = assemble.parts(c)
   (task,) = split.tasks(c)
   dev = split.load(c, task, ['dev'], built.tokenizer)['dev']
   return built, task, dev, *built.init()
@@ -236,7 +236,7 @@ def test_a_tie_is_between_answers_as_a_decoder_only_model_says_them(tmp_path):
   c = config_lib.default()
   c.model = str(tiny.gpt_folder(tmp_path / 'model'))
   c.data, c.task = str(tiny.data_folder(tmp_path / 'data', rows=3)), 'cb'
-  built = parts.build(c)
+  built = assemble.parts(c)
   (task,) = split.tasks(c)
   dev = split.load(c, task, ['dev'], built.tokenizer, causal=True)['dev']
   offered = [*dev.examples[1].choices, '']

@@ -32,6 +32,17 @@ def test_after_an_error_the_old_file_is_as_it_was(tmp_path):
   assert [p.name for p in tmp_path.iterdir()] == ['x.json']
 
 
+def test_who_may_read_a_file_is_as_of_any_other(tmp_path):
+  """Also where a package makes it for its owner alone, as safetensors does."""
+  path, plain = tmp_path / 'x', tmp_path / 'plain'
+  plain.touch()
+  assert plain.stat().st_mode & 0o077
+  with files.replaced(path) as aside:
+    aside.unlink()
+    os.close(os.open(aside, os.O_CREAT | os.O_WRONLY, 0o600))
+  assert path.stat().st_mode == plain.stat().st_mode
+
+
 def test_names_near_a_missing_one(tmp_path):
   (tmp_path / 'model').mkdir()
   (tmp_path / 'modem').write_text('')

@@ -14,11 +14,10 @@ import time
 
 import pytest
 import tiny
-from launchers import FLAGS, LAUNCH, ODD, ROOT, Place
+from launchers import FLAGS, LAUNCH, ODD, ROOT, TPU, Place
 
 SCRIPTS = sorted([*LAUNCH.glob('*.sh'), *LAUNCH.glob('*.sbatch')])
 PAGES = sorted(LAUNCH.glob('*.md'))
-TPU = {'NAME': 'my-tpu', 'ZONE': 'us-west4-a', 'TYPE': 'v5litepod-16'}
 GKE = {
   'NAME': 'my-run',
   'IMAGE': 'registry/ptjax:1',
@@ -37,15 +36,20 @@ def place(tmp_path):
 
 @pytest.mark.parametrize('script', SCRIPTS, ids=lambda p: p.name)
 def test_a_script_parses(script):
-  subprocess.run(['bash', '-n', script], check=True)
+  done = subprocess.run(['bash', '-n', script], capture_output=True, text=True)
+  assert not done.returncode, done.stderr
   assert script.name == 'steps.sh' or os.access(script, os.X_OK)
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda p: p.name)
 def test_what_a_page_says_to_type_parses(page):
   blocks = re.findall(r'```sh\n(.*?)```', page.read_text(), re.DOTALL)
+  assert blocks
   for block in blocks:
-    subprocess.run(['bash', '-n'], input=block, text=True, check=True)
+    done = subprocess.run(
+      ['bash', '-n'], input=block, capture_output=True, text=True
+    )
+    assert not done.returncode, done.stderr
 
 
 def test_shellcheck_finds_nothing():
@@ -194,8 +198,7 @@ def test_a_jobset_is_deleted_after_a_failure(place, env, states, sentence):
 def test_a_jobset_that_is_stopped_is_deleted(place):
   started = place.start('gke.sh', 'run', 'tpu', *FLAGS, **GKE, SLOW='1')
   place.until('applied', 1)
-  while ['logs'] not in [call[:1] for call in place.calls('kubectl')]:
-    time.sleep(0.02)
+  place.until_called('kubectl', 'logs')
   started.send_signal(signal.SIGINT)
   _, said = started.communicate(timeout=60)
   assert started.returncode == 130, said
@@ -312,21 +315,10 @@ def test_an_image_differs_in_jax_alone():
 def test_two_local_processes_are_one_run_that_stops_and_goes_on(tmp_path):
   tiny.model_folder(tmp_path / 'model', tiny.changed(num_heads=4))
   tiny.data_folder(tmp_path / 'data')
-  settings = {
-    'task': 'cb',
-    'train.steps': 24,
-    'train.save_every': 1,  # so that a step takes long enough for a signal
-    'train.eval_every': 12,
-    'eval.untuned': 0,
-    'eval.rank': False,
-    'tensorboard': False,
-    'eval.submission': False,
-    'eval.batch_size': 12,
-    'buckets': '(24,)',
-  }
+  words = tiny.words(tmp_path, **tiny.INTERRUPTED)
   command = [
     *(LAUNCH / 'local.sh', '2', '--'),
-    f'--config=configs/superglue.py:{tiny.words(tmp_path, **settings)}',
+    f'--config=configs/superglue.py:{words}',
     f'--workdir={tmp_path / "one run"}',
   ]
   own = {'env': {**os.environ, 'PYTHON': sys.executable}, 'cwd': ROOT}

@@ -7,10 +7,9 @@ import signal
 import subprocess
 
 import pytest
-from launchers import FLAGS, LAUNCH, ODD, Place
+from launchers import FLAGS, LAUNCH, ODD, TPU, Place
 
 VERBS = ('list', 'create', 'describe', 'scp', 'ssh', 'delete')
-TPU = {'NAME': 'my-tpu', 'ZONE': 'us-west4-a', 'TYPE': 'v5litepod-16'}
 
 
 @pytest.fixture

@@ -9,11 +9,13 @@ import pathlib
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LAUNCH = ROOT / 'launch'
 WORKDIR = '--workdir=/shared/my run'
 FLAGS = ['--config=configs/superglue.py:task=cb+rte', WORKDIR]
+TPU = {'NAME': 'my-tpu', 'ZONE': 'us-west4-a', 'TYPE': 'v5litepod-16'}
 # Words that a shell, JSON or Kubernetes would change.
 ODD = """--config.method.instruction=it's "$NAME" & $(NAME) \\ {x}"""
 
@@ -169,7 +171,16 @@ class Place:
     return sorted(found)
 
   def until(self, pattern: str, count: int) -> None:
-    end = time.monotonic() + 30
-    while len(list(self.room.glob(pattern))) < count:
-      assert time.monotonic() < end
-      time.sleep(0.02)
+    """Returns when so many files have such a name."""
+    _until(lambda: len(list(self.room.glob(pattern))) >= count)
+
+  def until_called(self, program: str, word: str) -> None:
+    """Returns when a call begins with this word."""
+    _until(lambda: [word] in [call[:1] for call in self.calls(program)])
+
+
+def _until(happened: Callable[[], bool]) -> None:
+  end = time.monotonic() + 30
+  while not happened():
+    assert time.monotonic() < end
+    time.sleep(0.02)

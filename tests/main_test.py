@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tiny
 
-from ptjax.export import npy, prompt
+from ptjax import main
+from ptjax.export import formats, npy, prompt
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SUPERGLUE = 'configs/superglue.py'
@@ -178,6 +179,10 @@ def test_a_path_that_cannot_be_written_is_told_first(room, rows, call):
     f'--config={SUPERGLUE}:{tiny.words(room)}', f'--workdir={rows / "w"}'
   )
   assert code == 2 and 'cannot be written' in said
+
+
+def test_the_formats_of_the_flag_are_those_there_are():
+  assert main._FORMATS.replace(' or ', ', ').split(', ') == [*formats.FORMATS]
 
 
 def test_score_says_what_it_reads(call):

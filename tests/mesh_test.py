@@ -12,8 +12,8 @@ import pytest
 import sharded
 import tiny
 
+from ptjax import checks, mesh
 from ptjax import config as config_lib
-from ptjax import mesh, parts
 from ptjax.config import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -166,7 +166,7 @@ def test_a_mesh_that_does_not_divide_the_devices_is_refused(said, sentence):
 def test_more_devices_than_there_are_is_told_before_anything():
   c = config_lib.update(config_lib.default(), {'mesh.tensor': 2})
   with pytest.raises(UserError, match='but there are 1; each size can be .* 1'):
-    parts.check(c)
+    checks.check(c)
 
 
 def test_what_does_not_divide_the_model_or_the_batch_is_refused():

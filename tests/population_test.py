@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tiny
 
+from ptjax import assemble, checks, population, step, tree
 from ptjax import config as config_lib
-from ptjax import parts, population, step, tree
 from ptjax.config import UserError
 from ptjax.data import split
 
@@ -52,7 +52,7 @@ def test_the_grid_is_the_product_and_names_what_varies():
 )
 def test_a_grid_that_cannot_be_is_refused(changes, sentence):
   with pytest.raises(UserError, match=sentence):
-    parts.check(config(**changes))
+    checks.check(config(**changes))
 
 
 def test_batches_of_unequal_length_are_padded_to_the_longest():
@@ -114,8 +114,8 @@ def trained(room, *, steps=20, **changes):
       **changes,
     },
   )
-  parts.check(c)
-  made = parts.build(c)
+  checks.check(c)
+  made = assemble.parts(c)
   (task,) = split.tasks(c)
   train = split.load(c, task, ['train'], made.tokenizer)['train']
   tuned, frozen = made.init(labels=task.init_words)

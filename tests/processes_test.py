@@ -72,21 +72,7 @@ class Process:
 
 def start(room, folder, *, count, own=({},) * 9, **changes) -> list[Process]:
   """The processes of a run; `own` is what each is told for itself."""
-  # Saved at each step, so that steps take long enough for a signal.
-  settings = {
-    'task': 'cb',
-    'optimizer.lr': 0.01,
-    'train.steps': 24,
-    'train.save_every': 1,
-    'train.eval_every': 12,
-    'eval.untuned': 0,
-    'eval.rank': False,
-    'tensorboard': False,
-    'eval.submission': False,
-    'eval.batch_size': 12,
-    'buckets': '(24,)',
-    **changes,
-  }
+  settings = {**tiny.INTERRUPTED, 'optimizer.lr': 0.01, **changes}
   address = f'127.0.0.1:{free_port()}'
   out = []
   for index in range(count):

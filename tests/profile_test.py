@@ -39,7 +39,7 @@ def test_it_begins_behind_what_compiles(profiler, tmp_path):
 def test_a_run_that_ends_first_ends_it(profiler, tmp_path):
   said = run(profiler, tmp_path, steps=5, calls=3)
   assert profiler[-2:] == ['step', 'stop']
-  assert said == [f'{tmp_path}: a trace of 1 steps']
+  assert said == [f'{tmp_path}: a trace of 1 step']
 
 
 def test_none_is_none(profiler, tmp_path):

@@ -5,8 +5,8 @@ import json
 import pytest
 import tiny
 
+from ptjax import assemble, samples, train
 from ptjax import config as config_lib
-from ptjax import parts, samples, train
 from ptjax.config import UserError
 
 QUERY = 'hypothesis : the cat sat premise : the dog ran'
@@ -55,7 +55,7 @@ def test_an_input_without_room_is_refused_before_a_run(tmp_path):
   with pytest.raises(UserError, match='inputs of 3 and .* need 201 positions'):
     train.run(c, tmp_path / 'w')
   assert not (tmp_path / 'w/checkpoints').exists()
-  samples.check_fit(parts.build(config_lib.update(c, {'max_length': 192})))
+  samples.check_fit(assemble.parts(config_lib.update(c, {'max_length': 192})))
 
 
 def test_the_best_prompt_s_answers_are_those_of_predict(tmp_path, call):

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tiny
 
+from ptjax import assemble, serve, tree
 from ptjax import config as config_lib
-from ptjax import parts, serve, tree
 from ptjax.config import UserError
-from ptjax.export import names, npy, prompt
+from ptjax.export import names, npy
 from ptjax.export.prompt import Prompt
 
 
@@ -248,45 +248,6 @@ def test_what_does_not_fit_the_model_is_refused(made, held, sentence):
     made.parts.place([tree.unflatten(own)])
 
 
-def test_weights_tuned_beside_a_prompt_come_back_with_it(room, made, tmp_path):
-  """`tune` may take both, or leave the prompt as it started."""
-  built = made.parts
-  every = tree.flatten({'model': built.loaded.params})
-  name = next(n for n in every if 'norm' in n)
-  weights = tree.flatten({'model': built.loaded.params})[name]
-  own = {'prompt/encoder': np.ones((3, 24), np.float32), name: weights + 1}
-  record = {
-    'model': {'name': 'm', 'fingerprint': built.loaded.fingerprint},
-    'method': {'name': 'soft_prompt'},
-  }
-  path = tmp_path / 'both.safetensors'
-  prompt.write(path, tree.unflatten(own), record)
-  again, tuned, frozen = serve.with_prompts(
-    config(room), names.find(str(path)), made=built
-  )
-  assert set(tree.flatten(tuned)) == set(own)
-  assert name not in tree.flatten(frozen)
-  np.testing.assert_array_equal(tree.flatten(tuned)[name][0], weights + 1)
-  assert again.tuned_model.method.length == 3
-  record['model']['fingerprint'] = 'another'
-  prompt.write(path, tree.unflatten(own), record)
-  with pytest.raises(UserError, match='was trained on m'):
-    serve.with_prompts(config(room), names.find(str(path)), made=built)
-
-
-def test_a_tuned_model_is_named_as_a_prompt(room, made, tmp_path):
-  built = made.parts
-  bigger = jax.tree.map(lambda x: x + 1, built.loaded.params)
-  path = tmp_path / 'all.safetensors'
-  prompt.write(path, {'model': bigger}, {'method': {'name': 'model_tuning'}})
-  again, tuned, frozen = serve.with_prompts(
-    config(room), names.find(str(path)), made=built
-  )
-  assert not jax.tree.leaves(frozen) and again.tuned_model.method.front == 0
-  alone = jax.tree.map(lambda x: x[0], tuned)
-  assert tree.checksum(alone) == tree.checksum({'model': bigger})
-
-
 def test_another_models_tokenizer_is_refused(room, made, tmp_path):
   """Its ids above the embedding's rows would be read as a prompt."""
   folder = tmp_path / 'other'
@@ -297,11 +258,11 @@ def test_another_models_tokenizer_is_refused(room, made, tmp_path):
   (folder / 'tokenizer.json').write_text(json.dumps(vocab))
   c = config(room, tokenizer=str(folder))
   with pytest.raises(UserError, match='has 86 pieces, but there are 61'):
-    parts.build(c)
+    assemble.parts(c)
   vocab['model']['vocab'] = {'<pad>': 1, '</s>': 0, '<unk>': 2}
   (folder / 'tokenizer.json').write_text(json.dumps(vocab))
   with pytest.raises(UserError, match='ends with id 0 and pads with 1'):
-    parts.build(c)
+    assemble.parts(c)
 
 
 def test_a_t5x_checkpoint_scores_ids_as_t5x_does(shared, tmp_path, call):

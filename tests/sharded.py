@@ -18,8 +18,8 @@ import tiny
 from flax.core import meta
 from goldens import causal_models
 
+from ptjax import assemble, checks, cross_entropy, population, step
 from ptjax import config as config_lib
-from ptjax import cross_entropy, parts, population, step
 from ptjax.data import split
 from ptjax.weights import load, save
 
@@ -81,8 +81,8 @@ def run(c) -> dict[str, np.ndarray]:
 
 
 def _run(c) -> dict[str, np.ndarray]:
-  parts.check(c)
-  made = parts.build(c)
+  checks.check(c)
+  made = assemble.parts(c)
   (task,) = split.tasks(c)
   splits = _load(made, task)
   tuned, frozen = made.init(labels=task.init_words)
@@ -148,7 +148,7 @@ def gradient(made, tuned, frozen, batch):
 
 def collectives(c) -> list[tuple[str, str]]:
   """(kind, shape and source) of all that is sent in a step of one prompt."""
-  made = parts.build(c)
+  made = assemble.parts(c)
   (task,) = split.tasks(c)
   data = _load(made, task)['train']
   tuned, frozen = made.init(labels=task.init_words)

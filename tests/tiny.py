@@ -158,6 +158,21 @@ SHORT = {
 }
 
 
+# Those of a run that takes long enough for a signal: it saves at each step.
+INTERRUPTED = {
+  'task': 'cb',
+  'train.steps': 24,
+  'train.save_every': 1,
+  'train.eval_every': 12,
+  'eval.untuned': 0,
+  'eval.rank': False,
+  'tensorboard': False,
+  'eval.submission': False,
+  'eval.batch_size': 12,
+  'buckets': '(24,)',
+}
+
+
 def words(room: pathlib.Path, **changes) -> str:
   """What follows `--config=configs/superglue.py:` of a short run."""
   settings = {

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from ptjax import assemble, parts, tree
 from ptjax import config as config_lib
-from ptjax import parts
 from ptjax.data import batch
 from ptjax.data.batch import Encoded
 
@@ -24,7 +24,7 @@ def build(folder: pathlib.Path, *, dtype: str, prompt: int) -> parts.Parts:
     'method.length': prompt,
     'method.init': 'vocabulary',
   }
-  return parts.build(config_lib.update(config_lib.default(), settings))
+  return assemble.parts(config_lib.update(config_lib.default(), settings))
 
 
 class Ours:
@@ -52,7 +52,7 @@ class Ours:
 
   def evaluate(self, ids_BxL: np.ndarray, said: int) -> tuple[Any, Any]:
     """(log-probability_B in nats, tokens_B) of each row's last `said`."""
-    tuned = jax.tree.map(lambda x: x[0], self._state.tuned)
+    tuned = tree.at(self._state.tuned, 0)
     return self._made.log_probs(
       tuned, self._frozen, self._batch(ids_BxL, said=said)
     )
@@ -70,8 +70,7 @@ class Ours:
 
   def peak_bytes(self) -> int | None:
     """Of the device's memory; None on a CPU, where it is the process's."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    return stats.get('peak_bytes_in_use')
+    return peak_bytes()
 
   def _batch(
     self, ids_BxL: np.ndarray, *, said: int, members: bool = False
@@ -89,6 +88,12 @@ class Ours:
         made = jax.tree.map(lambda x: x[None], made)
       self._held[key] = jax.device_put(made)
     return self._held[key]
+
+
+def peak_bytes() -> int | None:
+  """The most bytes that the device held; None where it does not say."""
+  stats = jax.local_devices()[0].memory_stats() or {}
+  return stats.get('peak_bytes_in_use')
 
 
 def _full_text(made: parts.Parts) -> parts.Parts:

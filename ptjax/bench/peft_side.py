@@ -1,4 +1,4 @@
-"""PEFT's prompt tuning of a causal model, as its users run it.
+"""PEFT's prompt tuning, as its users run it.
 
 Owns all that is torch's; imported only where it is measured. An extra of the
 benchmark: pip install 'ptjax[bench]'.
@@ -7,6 +7,7 @@ benchmark: pip install 'ptjax[bench]'.
 import importlib.util
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,13 +27,16 @@ def missing() -> str:
   )
 
 
-class Peft:
+class Side:
   """A frozen model, a prompt, AdamW; eager, in training mode, no dropout.
 
   Args:
     prompt_PxD: what the virtual tokens begin as.
     device: as torch names it.
   """
+
+  task: str  # as PEFT names it
+  options: dict[str, Any] = {}  # of its configuration
 
   def __init__(
     self,
@@ -51,54 +55,49 @@ class Peft:
     torch.set_num_threads(_cores())
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    self._torch, self._device = torch, torch.device(device)
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-      folder, dtype=getattr(torch, dtype)
-    )
+    self.torch, self.transformers = torch, transformers
+    self._device = torch.device(device)
     config = peft.PromptTuningConfig(
-      task_type='CAUSAL_LM', num_virtual_tokens=len(prompt_PxD)
+      task_type=self.task, num_virtual_tokens=len(prompt_PxD), **self.options
     )
-    self._model = peft.get_peft_model(model, config).to(self._device)
-    (self._prompt,) = [p for p in self._model.parameters() if p.requires_grad]
+    model = self.load(folder, getattr(torch, dtype))
+    self.model = peft.get_peft_model(model, config).to(self._device)
+    (self._prompt,) = [p for p in self.model.parameters() if p.requires_grad]
     self._began = torch.from_numpy(np.array(prompt_PxD))
     self._optimizer = torch.optim.AdamW([self._prompt])
     self.begin()
 
+  def load(self, folder: pathlib.Path, dtype: Any) -> Any:
+    """The frozen model of a folder."""
+    raise NotImplementedError
+
   def begin(self) -> None:
     """The state before the first update."""
-    with self._torch.no_grad():
+    with self.torch.no_grad():
       self._prompt.copy_(self._began)
 
-  def train(self, ids_BxL: np.ndarray, said: int) -> tuple[Any, Any]:
+  def update(self, forward: Callable[[], Any]) -> tuple[Any, Any]:
     """One update; (loss in nats a token, norm of the gradient) before it."""
-    self._model.train()
+    self.model.train()
     self._optimizer.zero_grad()
-    loss = self._forward(ids_BxL, said)
+    loss = forward()
     loss.backward()
     norm = self._prompt.grad.norm()
     self._optimizer.step()
     return loss.detach(), norm
 
-  def evaluate(self, ids_BxL: np.ndarray, said: int) -> Any:
-    """Nats a token of the last `said` tokens of each row."""
-    self._model.eval()
-    with self._torch.no_grad():
-      return self._forward(ids_BxL, said)
-
-  def generate(self, ids_BxL: np.ndarray, count: int) -> Any:
-    """The `count` tokens that are likeliest, one after the other, [B, T]."""
-    self._model.eval()
-    ids = self._put(ids_BxL)
-    with self._torch.no_grad():
-      out = self._model.generate(
+  def answers(self, ids: Any, count: int) -> Any:
+    """Exactly `count` tokens behind what stands in front of an answer."""
+    self.model.eval()
+    with self.torch.no_grad():
+      return self.model.generate(
         input_ids=ids,
-        attention_mask=self._torch.ones_like(ids),
+        attention_mask=self.torch.ones_like(ids),
         max_new_tokens=count,
         min_new_tokens=count,
         do_sample=False,
         pad_token_id=0,
       )
-    return out[:, -count:]
 
   def wait(self, value: Any) -> Any:
     """Until it is computed; as numpy."""
@@ -110,18 +109,44 @@ class Peft:
     """Of the device's memory; None on a CPU, where it is the process's."""
     if self._device.type == 'cpu':
       return None
-    return self._torch.cuda.max_memory_allocated(self._device)
+    return self.torch.cuda.max_memory_allocated(self._device)
+
+  def put(self, ids_BxL: np.ndarray) -> Any:
+    """Ids on the device."""
+    ids = self.torch.from_numpy(np.asarray(ids_BxL, np.int64))
+    return ids.to(self._device)
+
+
+class Peft(Side):
+  """A decoder-only model, whose rows are text and answer in one."""
+
+  task = 'CAUSAL_LM'
+
+  def load(self, folder: pathlib.Path, dtype: Any) -> Any:
+    return self.transformers.AutoModelForCausalLM.from_pretrained(
+      folder, dtype=dtype
+    )
+
+  def train(self, ids_BxL: np.ndarray, said: int) -> tuple[Any, Any]:
+    """One update; (loss in nats a token, norm of the gradient) before it."""
+    return self.update(lambda: self._forward(ids_BxL, said))
+
+  def evaluate(self, ids_BxL: np.ndarray, said: int) -> Any:
+    """Nats a token of the last `said` tokens of each row."""
+    self.model.eval()
+    with self.torch.no_grad():
+      return self._forward(ids_BxL, said)
+
+  def generate(self, ids_BxL: np.ndarray, count: int) -> Any:
+    """The `count` tokens that are likeliest, one after the other, [B, T]."""
+    return self.answers(self.put(ids_BxL), count)[:, -count:]
 
   def _forward(self, ids_BxL: np.ndarray, said: int) -> Any:
-    ids = self._put(ids_BxL)
+    ids = self.put(ids_BxL)
     labels = ids.clone()
     labels[:, : ids.shape[1] - said] = -100
-    mask = self._torch.ones_like(ids)
-    return self._model(input_ids=ids, attention_mask=mask, labels=labels).loss
-
-  def _put(self, ids_BxL: np.ndarray) -> Any:
-    ids = self._torch.from_numpy(np.asarray(ids_BxL, np.int64))
-    return ids.to(self._device)
+    mask = self.torch.ones_like(ids)
+    return self.model(input_ids=ids, attention_mask=mask, labels=labels).loss
 
 
 def _cores() -> int:

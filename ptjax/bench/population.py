@@ -14,8 +14,8 @@ from typing import Any
 
 import jax
 
+from ptjax import checks, parts, population
 from ptjax import config as config_lib
-from ptjax import parts, population
 from ptjax.bench import pairs, shapes
 from ptjax.config import UserError
 from ptjax.data import pipeline
@@ -184,7 +184,7 @@ def sized(made: parts.Parts, case: Case, *, members: int, steps: int) -> Any:
       'buckets': (case.input,),
     },
   )
-  parts.check(config)
+  checks.check(config)
   made = made.of_method(config.method)
   return dataclasses.replace(made, config=config)
 

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from ptjax import assemble, parts
 from ptjax import config as config_lib
-from ptjax import parts
 from ptjax.data.batch import Encoded
 from ptjax.models.t5 import T5Config
 from ptjax.weights import published
@@ -36,7 +36,7 @@ def build(
     config: of a run on the miniature, whose tokenizer and method are kept.
     sizes: of a model of another name.
   """
-  made = parts.build(config)
+  made = assemble.parts(config)
   if name == 'miniature':
     return made
   sizes = sizes or T5_1_1[config_lib.one_of('shapes', name, tuple(T5_1_1))]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ptjax.config import UserError
+from ptjax.config import UserError, check_text
 from ptjax.data.tokenizer import Tokenizer
 from ptjax.tasks.base import Example
 
@@ -54,8 +54,8 @@ def encode(
     UserError: a target or choice does not fit. It is never cut: a cut label
       could never be answered. Or what stands there is no text.
   """
-  check_text(e.inputs for e in examples)
   texts = [e.inputs for e in examples]
+  check_text(texts)
   inputs = input_ids(texts, tokenizer, causal=causal)
   joints = [joint(text, tokenizer, causal=causal) for text in texts]
   words = {
@@ -128,19 +128,6 @@ def _ids(found: Iterable[int]) -> np.ndarray:
   return np.asarray(found, np.int32)
 
 
-def check_text(texts: Iterable[str]) -> None:
-  """Refuses what no tokenizer could read."""
-  for text in texts:
-    try:
-      text.encode()
-    except UnicodeEncodeError as error:
-      shown = ascii(text[max(0, error.start - 20) :][:60])
-      raise UserError(
-        f'{shown} holds half of a surrogate pair, which JSON can say but no '
-        'text has; mend that row'
-      ) from None
-
-
 def _check_fit(answers: dict[str, np.ndarray], length: int) -> None:
   text = max(answers, key=lambda text: len(answers[text]), default='')
   needed = len(answers[text]) if answers else 0
@@ -156,7 +143,8 @@ def choose_buckets(
   lengths: Sequence[int],
   *,
   max_length: int,
-  count: int = 4,
+  rows: int = 1,
+  count: int = 6,
   multiple: int = 8,
   least_gain: float = 0.03,
 ) -> tuple[int, ...]:
@@ -165,6 +153,8 @@ def choose_buckets(
   Args:
     lengths: of the rows to be padded; those above `max_length` count as it.
     max_length: no bucket is longer.
+    rows: of a batch, which is padded to the longest of them: rows of about one
+      length go together, so that is what is fitted.
     multiple: buckets are multiples of it, except one of `max_length`.
     least_gain: share of all positions that one more bucket must save: each
       costs a compilation of every step.
@@ -172,12 +162,13 @@ def choose_buckets(
   Returns:
     Ascending lengths; the last one fits the longest row.
   """
-  fitted = [min(_round_up(n, multiple), max_length) for n in lengths]
-  sizes, rows = np.unique(fitted or [multiple], return_counts=True)
-  below = np.concatenate([[0], np.cumsum(rows)])
+  longest = sorted(lengths, reverse=True)[::rows]
+  fitted = [min(_round_up(n, multiple), max_length) for n in longest]
+  sizes, counts = np.unique(fitted or [multiple], return_counts=True)
+  below = np.concatenate([[0], np.cumsum(counts)])
   n, count = len(sizes), min(count, len(sizes))
-  # cost[k, j]: positions of the rows up to size j in k + 1 buckets, of which
-  # the last is size j; came[k, j]: the bucket before it.
+  # cost[k, j]: positions of all up to size j in k + 1 buckets, of which the
+  # last is size j; came[k, j]: the bucket before it.
   cost = np.full((count, n), np.inf)
   came = np.zeros((count, n), int)
   cost[0] = below[1:] * sizes

@@ -12,8 +12,8 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ptjax.config import UserError
-from ptjax.data import batch, pipeline
+from ptjax.config import UserError, check_text
+from ptjax.data import pipeline
 from ptjax.data.batch import Encoded
 from ptjax.data.tokenizer import Tokenizer
 from ptjax.tasks.base import Example
@@ -210,7 +210,7 @@ def read(
       f'method.instruction has {used} pieces, and input_length leaves '
       f'{room} for it and an input together; shorten it, or raise input_length'
     )
-  batch.check_text([written.words, *(e.inputs for e in examples)])
+  check_text([written.words, *(e.inputs for e in examples)])
   shown = [written.shown(e) for e in examples]
 
   def text(i: int, count: int) -> str:

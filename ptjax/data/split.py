@@ -206,7 +206,9 @@ def load(
     row for *_, read in found.values() for encoded, _ in read for row in encoded
   ]
   buckets = tuple(config.buckets) or batch.choose_buckets(
-    [len(row.inputs) for row in all_], max_length=config.input_length
+    [len(row.inputs) for row in all_],
+    max_length=config.input_length,
+    rows=config.train.batch_size,
   )
   length = batch.target_length(all_)
   # Asked now: buckets without room shall not end the last task of eight.

@@ -36,7 +36,7 @@ def check(prompts: Sequence[Prompt], *, form: str) -> None:
   for found in prompts:
     if form != 'bank':
       check_front(found)
-    found.rows  # noqa: B018
+    found.check_soft()
 
 
 def check_front(found: Prompt) -> None:

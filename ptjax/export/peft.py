@@ -60,7 +60,6 @@ _IGNORED = {
   'tokenizer_name_or_path',
 }
 
-
 _COMPARED = ('width', 'layers', 'heads')
 
 
@@ -213,7 +212,7 @@ def save(
     'task_type': base.task_type,
   }
   with files.replaced(path / MODEL) as aside:
-    # As bytes: a file that the package makes is for its owner alone.
+    # As bytes: a full disk is then an OSError, as of any other file.
     metadata = {'format': 'pt'}
     aside.write_bytes(safetensors.numpy.save(tensors, metadata))
   with files.replaced(path / CONFIG) as aside:

@@ -47,7 +47,16 @@ class Prompt:
     """The virtual tokens [P, D].
 
     Raises:
-      UserError: it is none of a soft prompt.
+      UserError: as `check_soft`.
+    """
+    self.check_soft()
+    return self.own['prompt']['encoder']
+
+  def check_soft(self) -> None:
+    """Refuses what is not virtual tokens alone, finite.
+
+    Raises:
+      UserError: with the path, and what it holds instead.
     """
     found = tree.flatten(self.own)
     if set(found) != {'prompt/encoder'}:
@@ -63,7 +72,6 @@ class Prompt:
       )
     if not np.isfinite(rows_PxD).all():
       raise UserError(f'{self.path} has values that are not finite')
-    return rows_PxD
 
 
 def write(path: pathlib.Path, tuned: Any, record: dict[str, Any]) -> None:

@@ -113,7 +113,7 @@ class Method(abc.ABC):
   Attributes:
     tune: regular expressions over the joined tree, whose names begin with
       `model/` (the frozen model's) or with what `create` calls its own.
-    places: what stands around every encoder input.
+    places: what stands around every input.
     prefix: keys and values in front of an attention's own, by the ports of a
       prefix.
   """

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from ptjax.config import UserError
+from ptjax.config import UserError, check_text
 from ptjax.methods import base
 
 
@@ -33,20 +33,10 @@ class Method(base.Method):
         "by a flag, such as --config.method.separator=' '"
       )
     for key in ('instruction', 'separator'):
-      _check_text(key, getattr(self, key))
+      check_text([getattr(self, key)], f'method.{key}=')
 
   def create(self, rng: jax.Array, start: base.Start) -> dict[str, Any]:
     return {}
 
   def expand(self, own: dict[str, Any]) -> dict[str, Any]:
     return {}
-
-
-def _check_text(key: str, text: str) -> None:
-  try:
-    text.encode()
-  except UnicodeEncodeError:
-    raise UserError(
-      f'method.{key}={ascii(text)[:60]} holds half of a surrogate pair, which '
-      'no text has; write it in UTF-8'
-    ) from None

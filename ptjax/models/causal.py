@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from ptjax.config import UserError
-from ptjax.models import layers, stack
+from ptjax.models import layers, products, stack
 from ptjax.models.causal_layers import CausalConfig, CausalLayer, Rotation
 
 Cache = dict[str, jax.Array]
@@ -170,7 +170,7 @@ class Causal(nn.Module):
     """Logits [..., V] in float32 of hidden [..., D]."""
     if self.config.tied:
       return self.token_embedder.logits(x)
-    dtype = layers.wide(x.dtype)
+    dtype = products.wide(x.dtype)
     head = functools.partial(self.unembedder, out_dtype=dtype)
     return layers.to_vocab(head, x)
 

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ptjax.models import layers, stack
+from ptjax.models import layers, products, stack
 
 # Keys [H, B | 1, K, S] and values [H, B | 1, S, K]; 1 is read by every row.
 Block = tuple[jax.Array, jax.Array]
@@ -125,7 +125,7 @@ class Attention(nn.Module):
     groups = self.config.num_heads // self.num_kv_heads
     H, B, _, K = query_HxBxGTxK.shape
     scores = [
-      stack.keep(layers.product(query_HxBxGTxK, key)).reshape(
+      stack.keep(products.product(query_HxBxGTxK, key)).reshape(
         H, B, groups, -1, key.shape[-1]
       )
       + bias
@@ -137,7 +137,7 @@ class Attention(nn.Module):
         weights_HxBxGxTxS.astype(dtype), deterministic=deterministic
       )
       weights_HxBxGTxS = weights_HxBxGxTxS.reshape(H, B, -1, value.shape[2])
-      mixed = mixed + layers.product(weights_HxBxGTxS, value)
+      mixed = mixed + products.product(weights_HxBxGTxS, value)
     mixed_HxBxGxTxK = mixed.astype(dtype).reshape(H, B, groups, -1, K)
     mixed_BxTxHxGxK = mixed_HxBxGxTxK.transpose(1, 3, 0, 2, 4)
     return self.out(mixed_BxTxHxGxK.reshape(B, mixed_BxTxHxGxK.shape[1], -1))
@@ -180,7 +180,7 @@ def rotation(
   positions_BxT: jax.Array, frequency_R: np.ndarray, dtype: jnp.dtype
 ) -> Rotation:
   """What `rotate` needs, computed once for all layers."""
-  dtype = layers.wide(dtype)
+  dtype = products.wide(dtype)
   angle = positions_BxT[..., None].astype(dtype) * frequency_R.astype(dtype)
   return jnp.cos(angle), jnp.sin(angle)
 

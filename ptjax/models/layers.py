@@ -1,4 +1,4 @@
-"""The pieces of which models are made, and the one product they all use.
+"""The pieces of which models are made.
 
 Owns embedding with virtual tokens, linear maps, norms and attention. Knows no
 architecture, no method and no file.
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ptjax.models import ports, stack
+from ptjax.models import ports, products, stack
 
 # Added to a score that must not count. Two of them still fit in float32, so a
 # row in which nothing counts is uniform, not NaN.
@@ -26,86 +26,6 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
   'silu': jax.nn.silu,
   'swish': jax.nn.silu,
 }
-
-
-def wide(dtype: jnp.dtype) -> jnp.dtype:
-  """What sums, norms and softmax are computed in: float32 or wider."""
-  return jnp.promote_types(dtype, jnp.float32)
-
-
-def _summed(
-  of: Callable, left: jax.Array, right: jax.Array, **how
-) -> jax.Array:
-  return of(left, right, preferred_element_type=wide(left.dtype), **how)
-
-
-@jax.custom_vjp
-def product(left: jax.Array, right: jax.Array) -> jax.Array:
-  """[…, T, I] times […, I, O], summed in float32, or in float64 where they are.
-
-  So are the products of its gradient, whose sides are in the type of these, as
-  units for narrow numbers need it; JAX's own rule widens both.
-  """
-  return _summed(jnp.matmul, left, right)
-
-
-def _product_forward(left, right):
-  return product(left, right), (left, right)
-
-
-def _product_backward(sides, slope):
-  left, right = sides
-  slope = slope.astype(left.dtype)
-  return (
-    _as(left, _summed(jnp.matmul, slope, right.mT)),
-    _as(right, _summed(jnp.matmul, left.mT, slope)),
-  )
-
-
-product.defvjp(_product_forward, _product_backward)
-
-
-def _as(like: jax.Array, x: jax.Array) -> jax.Array:
-  """x of this type and shape, summed where `like` was read more than once."""
-  axes = [i for i, size in enumerate(like.shape) if size != x.shape[i]]
-  return jnp.sum(x, axis=axes, keepdims=True).astype(like.dtype)
-
-
-@jax.custom_vjp
-def _linear(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """As `product`, over the last axis of x and the first of the kernel."""
-  return _summed(jnp.tensordot, x, kernel, axes=1)
-
-
-def _linear_forward(x, kernel):
-  return _linear(x, kernel), (x, kernel)
-
-
-def _linear_backward(sides, slope):
-  x, kernel = sides
-  slope = slope.astype(x.dtype)
-  rows = tuple(range(x.ndim - 1))
-  back = tuple(range(x.ndim - 1, slope.ndim)), tuple(range(1, kernel.ndim))
-  # Of a frozen kernel the second is never asked for, and never computed.
-  return (
-    _summed(jnp.tensordot, slope, kernel, axes=back).astype(x.dtype),
-    _summed(jnp.tensordot, x, slope, axes=(rows, rows)).astype(kernel.dtype),
-  )
-
-
-_linear.defvjp(_linear_forward, _linear_backward)
-
-
-def linear(
-  x: jax.Array, kernel: jax.Array, *, out_dtype: jnp.dtype | None = None
-) -> jax.Array:
-  """x times kernel over the last axis of x and the first of the kernel.
-
-  Summed in float32, or in float64 where x is; other axes of the kernel follow.
-  """
-  return stack.keep(
-    _linear(x, kernel.astype(x.dtype)).astype(out_dtype or x.dtype)
-  )
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
@@ -151,7 +71,7 @@ class Linear(nn.Module):
     scale_in = ports.read(self, 'scale_in')
     if scale_in is not None:
       x = x * scale_in.astype(x.dtype)
-    y = _linear(x, kernel.astype(x.dtype))
+    y = products.over_last(x, kernel)
     if self.bias:
       zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[1:])
       bias = self.param('bias', zeros, features, jnp.float32)
@@ -162,8 +82,8 @@ class Linear(nn.Module):
     """y and what the ports add to it, then their scale."""
     lora_a, lora_b = ports.read(self, 'lora_a'), ports.read(self, 'lora_b')
     if lora_a is not None:
-      narrow = linear(x, lora_a)
-      y = y + _linear(narrow, lora_b.astype(x.dtype))
+      narrow = products.linear(x, lora_a)
+      y = y + products.over_last(narrow, lora_b)
     delta_bias = ports.read(self, 'delta_bias')
     if delta_bias is not None:
       y = y + delta_bias.astype(y.dtype)
@@ -197,7 +117,7 @@ class RMSNorm(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     ones = nn.with_logical_partitioning(nn.initializers.ones, ('embed',))
     scale_D = self.param('scale', ones, (x.shape[-1],), jnp.float32)
-    y = x.astype(wide(x.dtype))
+    y = x.astype(products.wide(x.dtype))
     mean_square = jnp.mean(y * y, axis=-1, keepdims=True)
     y = y * jax.lax.rsqrt(mean_square + self.epsilon)
     return (y * scale_D.astype(y.dtype)).astype(x.dtype)
@@ -217,7 +137,7 @@ class LayerNorm(nn.Module):
     shape, kind = (x.shape[-1],), jnp.float32
     scale_D = self.param('scale', named(nn.initializers.ones), shape, kind)
     bias_D = self.param('bias', named(nn.initializers.zeros), shape, kind)
-    y = x.astype(wide(x.dtype))
+    y = x.astype(products.wide(x.dtype))
     y = y - jnp.mean(y, axis=-1, keepdims=True)
     y = y * jax.lax.rsqrt(
       jnp.mean(y * y, axis=-1, keepdims=True) + self.epsilon
@@ -273,7 +193,9 @@ class Embedder(nn.Module):
     """The product with the transposed table, for a tied head; float32."""
 
     def head(x: jax.Array) -> jax.Array:
-      return linear(x, self.embedding.T, out_dtype=wide(x.dtype))
+      return products.linear(
+        x, self.embedding.T, out_dtype=products.wide(x.dtype)
+      )
 
     return to_vocab(head, x)
 
@@ -381,7 +303,7 @@ class Attention(nn.Module):
     query_BxHxTxK = self._heads(self.query(x_BxTxD)).swapaxes(1, 2)
     key_BxHxKxS = self._behind('prefix_key', key_BxHxKxS, axis=3)
     value_BxHxSxK = self._behind('prefix_value', value_BxHxSxK, axis=2)
-    scores_BxHxTxS = stack.keep(product(query_BxHxTxK, key_BxHxKxS))
+    scores_BxHxTxS = stack.keep(products.product(query_BxHxTxK, key_BxHxKxS))
     for bias in biases:
       # Some reach over a prefix too, which not every attention has.
       scores_BxHxTxS += bias[..., -scores_BxHxTxS.shape[-1] :]
@@ -389,7 +311,7 @@ class Attention(nn.Module):
     weights_BxHxTxS = self.dropout(
       weights_BxHxTxS.astype(x_BxTxD.dtype), deterministic=deterministic
     )
-    mixed_BxHxTxK = product(weights_BxHxTxS, value_BxHxSxK)
+    mixed_BxHxTxK = products.product(weights_BxHxTxS, value_BxHxSxK)
     mixed_BxHxTxK = mixed_BxHxTxK.astype(x_BxTxD.dtype)
     mixed_BxTxHxK = mixed_BxHxTxK.swapaxes(1, 2)
     return self.out(mixed_BxTxHxK.reshape(*x_BxTxD.shape[:2], -1))

@@ -58,23 +58,6 @@ class Collective:
     return max(sizes) if self.begins else sum(sizes)
 
 
-_HEAD = re.compile(r'^(ENTRY )?%?([\w.-]+) \(.*\) -> .* \{$')
-_CALLED = re.compile(
-  r'(?:calls|body|to_apply|true_computation|false_computation)=%?([\w.-]+)'
-)
-_BRANCHES = re.compile(r'branch_computations=\{([^}]*)\}')
-_WHILE = re.compile(r' while\(.*condition=%?([\w.-]+)')
-_TRIPS = re.compile(r'known_trip_count\W+n\W+(\d+)')
-_NUMBER = re.compile(r'%?([\w.-]+) = [su]32\[\]\S* constant\((\d+)\)')
-_BELOW = re.compile(
-  r'compare\([^,]*?%?[\w.-]+, [^,]*?%?([\w.-]+)\).*direction=LT'
-)
-_OP = re.compile(r'= (.*?) ([a-z][a-z-]*?)(-start)?\(')
-_CHANNEL = re.compile(r'channel_id=(\d+)')
-_SOURCE = re.compile(r'op_name="([^"]*)"')
-_ARRAY = re.compile(r'([a-z]+\d*)\[([\d,]*)\]')
-
-
 def summed(found: Sequence[Collective]) -> dict[str, Sent]:
   """By kind, in the order of KINDS; kinds that do not occur are left out."""
   out: dict[str, Sent] = {}
@@ -119,6 +102,11 @@ def collectives(text: str, *, loops: int = 1) -> list[Collective]:
   return list(out.values())
 
 
+_OP = re.compile(r'= (.*?) ([a-z][a-z-]*?)(-start)?\(')
+_CHANNEL = re.compile(r'channel_id=(\d+)')
+_SOURCE = re.compile(r'op_name="([^"]*)"')
+
+
 def _collective(line: str, times: int) -> Collective | None:
   found, source = _OP.search(line), _SOURCE.search(line)
   if found is None or found[2].endswith('-done'):
@@ -134,6 +122,15 @@ def _collective(line: str, times: int) -> Collective | None:
   )
 
 
+# A loop, what it says that it runs, and `compare(i, constant), direction=LT`.
+_WHILE = re.compile(r' while\(.*condition=%?([\w.-]+)')
+_TRIPS = re.compile(r'known_trip_count\W+n\W+(\d+)')
+_NUMBER = re.compile(r'%?([\w.-]+) = [su]32\[\]\S* constant\((\d+)\)')
+_BELOW = re.compile(
+  r'compare\([^,]*?%?[\w.-]+, [^,]*?%?([\w.-]+)\).*direction=LT'
+)
+
+
 def _trips(line: str, condition: Sequence[str]) -> int:
   """How often a loop runs at most: what it says, or what it counts up to."""
   if said := _TRIPS.search(line):
@@ -142,6 +139,9 @@ def _trips(line: str, condition: Sequence[str]) -> int:
   numbers = dict(_NUMBER.findall(text))
   limits = [numbers[n] for n in _BELOW.findall(text) if n in numbers]
   return int(limits[0]) if limits else 0
+
+
+_HEAD = re.compile(r'^(ENTRY )?%?([\w.-]+) \(.*\) -> .* \{$')
 
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:
@@ -157,11 +157,20 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
   return bodies, entry
 
 
+_CALLED = re.compile(
+  r'(?:calls|body|to_apply|true_computation|false_computation)=%?([\w.-]+)'
+)
+_BRANCHES = re.compile(r'branch_computations=\{([^}]*)\}')
+
+
 def _calls(line: str) -> list[str]:
   called = _CALLED.findall(line)
   for names in _BRANCHES.findall(line):
     called += [name.strip().lstrip('%') for name in names.split(',')]
   return called
+
+
+_ARRAY = re.compile(r'([a-z]+\d*)\[([\d,]*)\]')
 
 
 def _bytes(array: tuple[str, str]) -> int:

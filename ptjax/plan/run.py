@@ -10,8 +10,8 @@ from typing import Any
 
 import jax
 
+from ptjax import assemble, mesh, parts, progress, tree
 from ptjax import config as config_lib
-from ptjax import mesh, parts, progress, tree
 from ptjax.config import UserError
 from ptjax.data import split
 from ptjax.plan import ahead, cost, nearest, sizes, steps, tell
@@ -94,7 +94,7 @@ def _outlined(config: Any, target: Target, devices: Any) -> parts.Parts:
     layout = mesh.abstract(config, target.devices, platform='gpu')
   else:
     layout = mesh.make(config, devices)
-  return parts.outlined(config, layout)
+  return assemble.outlined(config, layout)
 
 
 def _devices(target: Target) -> list[Any] | None:

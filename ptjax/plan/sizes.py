@@ -8,9 +8,8 @@ import math
 from typing import Any
 
 import jax
-import numpy as np
 
-from ptjax import memory, parts
+from ptjax import parts
 from ptjax.plan import steps
 
 
@@ -33,19 +32,8 @@ def temporary(made: parts.Parts) -> int:
   Weights that are cut over fsdp are gathered for a layer at a time; that one is
   in it.
   """
-  train, layout = made.config.train, made.layout
-  model, longest = made.tuned_model.model, steps.lengths(made.config)
-  each = memory.member_bytes(
-    model.config,
-    batch=train.batch_size // train.accumulate // layout.row_shards,
-    prompt=made.tuned_model.method.front,
-    length=longest.inputs,
-    target=longest.targets,
-    itemsize=np.dtype(model.dtype).itemsize,
-    remat=model.remat,
-    full_text=train.loss == 'text',
-    tensor=layout.mesh.shape['tensor'],
-  )
+  longest = steps.lengths(made.config)
+  each = made.member_bytes(length=longest.inputs, target=longest.targets)
   return len(made.members) * each + _gathered(made)
 
 

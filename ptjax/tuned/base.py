@@ -31,8 +31,8 @@ class TunedModel(abc.ABC):
   """A frozen model and the method that tunes it.
 
   Hashable, so that it is static under jit. `tuned` and `frozen` are the two
-  halves of one tree, {'prompt': the method's own, 'model': the network's}, cut
-  by `tree.split`; gradients are taken with respect to `tuned` alone.
+  halves of one tree, what the method creates beside {'model': the network's},
+  cut by `tree.split`; gradients are taken with respect to `tuned` alone.
 
   A batch is what `data.batch.make` gives, and besides
 
@@ -288,9 +288,14 @@ def each_choice(
   return sums_CxB.T, counts_CxB.T
 
 
+def causal(model: nn.Module) -> bool:
+  """Whether a network is decoder-only: an answer goes on from its input."""
+  return not hasattr(model, 'encode')
+
+
 def make(model: nn.Module, method: Method) -> TunedModel:
   """The tuned model of a network's kind."""
-  kind = 'encoder_decoder' if hasattr(model, 'encode') else 'causal'
+  kind = 'causal' if causal(model) else 'encoder_decoder'
   module = importlib.import_module(f'ptjax.tuned.{kind}')
   return module.Tuned(model, method)
 

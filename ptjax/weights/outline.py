@@ -20,14 +20,14 @@ _WEIGHTS = (*hf.SINGLE, *hf.INDEX)
 def outline(
   name: str,
   *,
-  dtype: str,
-  place: Callable[[nn.Module], load.Shardings],
+  dtype: str = 'float32',
+  place: Callable[[nn.Module], load.Shardings] | None = None,
 ) -> load.Loaded:
   """`load.load` without values: each parameter is a jax.ShapeDtypeStruct.
 
   Args:
     dtype: what the parameters are kept in and computed in.
-    place: gives the sharding of each parameter of the network.
+    place: gives the sharding of each parameter of the network; None = none.
 
   Raises:
     UserError: there is no such model, or its settings are not those of one.
@@ -39,10 +39,10 @@ def outline(
     config = _config(folder)
   family = families.of_config(config)
   model = family.NETWORK(config, dtype=load.DTYPES[dtype])
-  places = place(model)
+  places = place(model) if place else {}
   params: dict[str, Any] = {}
   for row in family.tensors(config):
-    kind, cut = load.DTYPES[dtype], places[row.path]
+    kind, cut = load.DTYPES[dtype], places.get(row.path)
     array = jax.ShapeDtypeStruct(row.own_shape(), kind, sharding=cut)
     load.put(params, row.path, array)
   return load.Loaded(
@@ -64,8 +64,10 @@ def _config(folder: pathlib.Path) -> Any:
 
 
 def _tied(values: dict[str, Any]) -> bool:
-  """What the tensors would say of the head. No gated T5 was ever tied, though
-  transformers 5 writes so."""
+  """What the tensors would say of the head.
+
+  No gated T5 was ever tied, though transformers 5 writes so.
+  """
   usual = values['model_type'] in ('t5', 'mt5', 'gpt2')
   said = values.get('tie_word_embeddings')
   gated = str(values.get('feed_forward_proj', '')).startswith('gated')

@@ -4,8 +4,6 @@ Owns which names have which sizes. Knows no tensor; what loads weights reads
 their own config.json and never this.
 """
 
-import re
-
 from ptjax.models.t5 import T5Config
 
 VOCAB = 32_128
@@ -19,11 +17,12 @@ T5_1_1 = {
   'xxl': T5Config(VOCAB, 4096, 64, 10240, 24, 24, 64),
 }
 # Those that have these sizes, whatever they were trained on.
-_NAMES = r'google/(t5-v1_1-{0}|t5-{0}-lm-adapt|flan-t5-{0})'
+_NAMES = ('google/t5-v1_1-{}', 'google/t5-{}-lm-adapt', 'google/flan-t5-{}')
 
 
 def sizes(name: str) -> T5Config | None:
   """The network of a model on the hub; None where it is not carried here."""
-  found = re.fullmatch(_NAMES.format('([a-z]+)'), name)
-  size = next(filter(None, found.groups()[1:]), '') if found else ''
-  return T5_1_1.get(size)
+  for size, config in T5_1_1.items():
+    if name in (pattern.format(size) for pattern in _NAMES):
+      return config
+  return None

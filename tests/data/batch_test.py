@@ -181,6 +181,15 @@ def test_a_bucket_that_saves_little_is_not_worth_its_compilation():
   assert finer == (40, 48)
 
 
+def test_buckets_fit_batches_of_about_one_length():
+  # Four batches of two rows, padded to 8, 16, 24 and 64 by their longest.
+  lengths = [64, 9, 24, 23, 16, 15, 8, 7]
+  found = batch.choose_buckets(lengths, max_length=64, rows=2)
+  assert found == (8, 16, 24, 64)
+  # The last batch may have one row.
+  assert batch.choose_buckets(lengths[:3], max_length=64, rows=2) == (16, 64)
+
+
 def test_equal_lengths_need_one_bucket():
   assert batch.choose_buckets([7] * 5, max_length=100) == (8,)
 

@@ -7,8 +7,8 @@ import pytest
 import tiny
 
 import ptjax
+from ptjax import checks
 from ptjax import config as config_lib
-from ptjax import parts
 from ptjax.config import UserError
 from ptjax.data import hard_prompt, tokenizer
 from ptjax.tasks.base import Example
@@ -186,7 +186,7 @@ def test_what_was_left_out_is_told_with_numbers(pieces):
 )
 def test_settings_that_do_not_go_together_are_refused(changes, sentence):
   with pytest.raises(UserError) as error:
-    parts.check(settings(**changes))
+    checks.check(settings(**changes))
   assert sentence in str(error.value) and '\n' not in str(error.value)
 
 

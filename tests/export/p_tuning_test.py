@@ -9,7 +9,7 @@ from goldens import peft_adapters
 
 from export import peft_test
 from export.peft_test import MODELS, loaded, rows, said, same
-from ptjax import serve
+from ptjax import prompted
 from ptjax.config import UserError
 from ptjax.export import formats, names, peft
 from ptjax.export.prompt import Prompt
@@ -23,7 +23,7 @@ def prompt(name: str, **method) -> Prompt:
 
 
 def write(found: Prompt, folder, name: str) -> None:
-  base = serve.base(loaded(name))
+  base = prompted.base(loaded(name))
   formats.write([found], str(folder), form='peft', base=base)
 
 

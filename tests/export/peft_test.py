@@ -12,9 +12,9 @@ import safetensors.numpy
 from goldens import causal_models, peft_adapters, t5_models
 
 from ptjax import config as config_lib
-from ptjax import serve
+from ptjax import prompted
 from ptjax.config import UserError
-from ptjax.export import names, peft
+from ptjax.export import bank, names, peft
 from ptjax.export.prompt import Prompt
 from ptjax.weights import load
 
@@ -63,13 +63,13 @@ def loaded(name: str) -> load.Loaded:
 def parts(name: str):
   config = config_lib.default()
   config.model = str(MODELS[name])
-  return config, serve.with_prompts(config, [])[0]
+  return config, prompted.with_prompts(config, [])[0]
 
 
 def said(name: str, prompts: list[Prompt]) -> dict[str, np.ndarray]:
   """What ptjax says to the goldens' rows: logits [B, T, V], greedy [B, S]."""
   config, made = parts(name)
-  made, tuned, frozen = serve.with_prompts(config, prompts, made=made)
+  made, tuned, frozen = prompted.with_prompts(config, prompts, made=made)
   rows = peft_adapters.given(made.loaded.config.vocab_size)
   batch = {
     **rows,
@@ -87,7 +87,7 @@ def said(name: str, prompts: list[Prompt]) -> dict[str, np.ndarray]:
   return out
 
 
-def same(found, expected, name: str, *, every: int = 1) -> None:
+def assert_same(found, expected, name: str, *, every: int = 1) -> None:
   """Logits to 1e-5 of the largest, and the same ids up to the end."""
   logits = found['logits'][..., ::every]
   error = np.abs(logits - expected['logits']).max()
@@ -116,11 +116,12 @@ def test_peft_loads_what_is_written_and_would_write_the_same(
   name, theirs, tmp_path
 ):
   folder = tmp_path / 'ours'
-  peft.write(folder, rows(name), serve.base(loaded(name)))
+  peft.write(folder, rows(name), prompted.base(loaded(name)))
   model = peft_adapters.network(MODELS[name])
   model = theirs.PeftModel.from_pretrained(model, folder)
-  same(said(name, [soft(name)]), peft_adapters.said(model), name)
-  same(said(name, names.find(str(folder))), peft_adapters.said(model), name)
+  expected = peft_adapters.said(model)
+  for prompts in ([soft(name)], names.find(str(folder))):
+    assert_same(said(name, prompts), expected, name)
   model.save_pretrained(tmp_path / 'theirs')
   for file in (peft.CONFIG, peft.MODEL):
     again = (tmp_path / 'theirs' / file).read_bytes()
@@ -141,7 +142,7 @@ def test_what_peft_writes_says_the_same_here(name, config, theirs, tmp_path):
     (held,) = safetensors.numpy.load_file(tmp_path / peft.MODEL).values()
     assert held.shape[0] == 2 * peft_adapters.LENGTH
   expected = peft_adapters.said(model)
-  same(said(name, [found]), expected, name)
+  assert_same(said(name, [found]), expected, name)
   alone = said(name, [])['logits']
   assert np.abs(alone - expected['logits']).max() > 0.1
 
@@ -152,13 +153,13 @@ def test_what_peft_wrote_says_what_it_said(name):
   folder = peft_adapters.FOLDER / name
   (found,) = names.find(str(folder))
   recorded = np.load(folder / peft_adapters.SAID)
-  same(said(name, [found]), recorded, name, every=7)
+  assert_same(said(name, [found]), recorded, name, every=7)
 
 
 @pytest.mark.parametrize('name', sorted(peft_adapters.MODELS))
 def test_what_is_written_is_what_peft_wrote_but_for_dead_rows(name, tmp_path):
   golden = peft_adapters.FOLDER / name
-  peft.write(tmp_path, names.rows(str(golden)), serve.base(loaded(name)))
+  peft.write(tmp_path, names.rows(str(golden)), prompted.base(loaded(name)))
   ours, other = (
     json.loads((folder / peft.CONFIG).read_text())
     for folder in (tmp_path, golden)
@@ -287,14 +288,14 @@ def test_another_models_adapter_is_refused(folder, name, values, sentence):
     values = values | {'num_transformer_submodules': 1, 'num_virtual_tokens': 6}
   change(folder, **values)
   (found,) = names.find(str(folder))
-  model = serve.base(loaded(name))
+  model = prompted.base(loaded(name))
   with pytest.raises(UserError, match=sentence):
     peft.misfit(found, model)
   assert 'name its model' not in peft.misfit(found, model, strict=False)
 
 
 def test_a_model_goes_by_its_last_name_and_what_is_not_said_fits(folder):
-  model = serve.base(loaded('t5_1_0'))
+  model = prompted.base(loaded('t5_1_0'))
   for said_ in ('t5_1_0', 'x/t5_1_0', '/moved/to/t5_1_0/', model.name, None):
     change(folder, base_model_name_or_path=said_, num_layers=None)
     assert not peft.misfit(names.find(str(folder))[0], model)
@@ -302,13 +303,11 @@ def test_a_model_goes_by_its_last_name_and_what_is_not_said_fits(folder):
 
 
 def test_the_bank_keeps_what_an_adapter_says(folder, tmp_path):
-  from ptjax.export import bank
-
   bank.write(tmp_path / 'b.safetensors', names.find(str(folder)))
   (found,) = names.find(str(tmp_path / 'b.safetensors'))
   with pytest.raises(UserError, match='not of'):
-    peft.misfit(found, serve.base(loaded('gpt2')))
+    peft.misfit(found, prompted.base(loaded('gpt2')))
   for odd in ('text', {'name': 'x'}, found.record['base'] | {'task_type': 1}):
     odd = Prompt('p', found.own, {'base': odd}, 'p')
     with pytest.raises(UserError, match="record's 'base' is not what"):
-      peft.misfit(odd, serve.base(loaded('gpt2')))
+      peft.misfit(odd, prompted.base(loaded('gpt2')))

@@ -11,7 +11,7 @@ from goldens import peft_adapters
 from export import peft_test
 from export.peft_test import MODELS, loaded, said, same
 from ptjax import config as config_lib
-from ptjax import convert, serve, tree
+from ptjax import convert, prompted, tree
 from ptjax.config import UserError
 from ptjax.export import names, peft, prefix
 from ptjax.export.prompt import Prompt
@@ -140,7 +140,7 @@ def test_another_models_prefix_is_refused(tmp_path):
   """By its name, and without one by the shapes of its keys."""
   (found,) = names.find(str(peft_adapters.PREFIX))
   with pytest.raises(UserError, match=r'is of goldens/llama, not of \S*gpt2'):
-    peft.misfit(found, serve.base(loaded('gpt2')))
+    peft.misfit(found, prompted.base(loaded('gpt2')))
   with pytest.raises(UserError, match=r'prefix_key .* has shape .* needs \('):
     said('gpt2', [random_prefix('llama')])
   with pytest.raises(UserError, match=r'of \(2, 2, 4\) layers, .* \(3, 3, 5\)'):

@@ -137,8 +137,17 @@ def start(case: str, tmp_path: Any, settings: Any, **method: Any) -> Any:
   model = golden.build(golden.CASES[case], golden.CASES[case].seed)
   made, params = ours(tmp_path, case, model, **method)
   tuned, frozen = begun(made, params)
-  wrapped = peft.get_peft_model(model, settings(peft)).eval()
-  return made, tuned, frozen, wrapped
+  adapted = peft.get_peft_model(model, settings(peft)).eval()
+  return made, tuned, frozen, adapted
+
+
+def wrapped(model: Any, parameter: str) -> dict[str, Any]:
+  """The layers that have this parameter of PEFT's, by transformers' name."""
+  return {
+    name.removeprefix('base_model.model.'): module
+    for name, module in model.named_modules()
+    if hasattr(module, parameter)
+  }
 
 
 def task_type(case: str) -> str:
@@ -156,11 +165,7 @@ def test_lora_is_pefts(case, tmp_path):
     rank=3,
     alpha=5.0,
   )
-  layers = {
-    name.removeprefix('base_model.model.'): module
-    for name, module in model.named_modules()
-    if hasattr(module, 'lora_A')
-  }
+  layers = wrapped(model, 'lora_A')
   arrays = unstacked(case, tuned)
   assert {name for name, _ in arrays} == set(layers)
   for name, module in layers.items():
@@ -179,11 +184,7 @@ def test_ia3_is_pefts(case, tmp_path):
     lambda peft: peft.IA3Config(task_type=kind),
     name='ia3',
   )
-  layers = {
-    name.removeprefix('base_model.model.'): module
-    for name, module in model.named_modules()
-    if hasattr(module, 'ia3_l')
-  }
+  layers = wrapped(model, 'ia3_l')
   arrays = unstacked(case, tuned)
   assert {name for name, _ in arrays} == set(layers)
   for (name, port), array in arrays.items():

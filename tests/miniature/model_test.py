@@ -2,8 +2,8 @@
 
 import pytest
 
+from ptjax import assemble, evaluate, population
 from ptjax import config as config_lib
-from ptjax import evaluate, parts, population
 from ptjax.data import split
 
 
@@ -12,7 +12,7 @@ def run():
   c = config_lib.miniature(config_lib.default())
   c.task, c.buckets = 'rte', (48,)
   (task,) = split.tasks(c)
-  made = parts.build(c)
+  made = assemble.parts(c)
   splits = split.load(c, task, ['train', 'dev'], made.tokenizer)
   tuned, frozen = made.init(labels=task.init_words)
   return made, task, splits, tuned, frozen

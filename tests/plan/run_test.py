@@ -7,8 +7,8 @@ import re
 import pytest
 import tiny
 
+from ptjax import assemble, mesh
 from ptjax import config as config_lib
-from ptjax import mesh, parts
 from ptjax.plan import ahead, run, steps, targets
 
 # Heads for eight devices; a vocabulary that they cut.
@@ -55,7 +55,7 @@ def test_gpus_are_planned_by_the_estimate(model, capsys):
 def test_operations_are_those_of_every_layer(model):
   """By hand: two encoder and three decoder layers, head, backward."""
   layout = mesh.abstract(config(model), 8, platform='gpu')
-  made = parts.outlined(config(model), layout)
+  made = assemble.outlined(config(model), layout)
   found = steps.trace(made, 'train').work
   B, J, T = 8, 5 + 24, 4
   D, H, K, F, V = 24, 8, 5, 40, 64
@@ -132,7 +132,7 @@ def test_a_step_compiles_for_a_tpu_and_sends_what_the_plan_names(model):
   """Kernels are gathered a layer at a time, never the vocabulary."""
   c = config(model)
   target = targets.parse('v5e:2x4')
-  made = parts.outlined(c, mesh.make(c, ahead.devices(target)))
+  made = assemble.outlined(c, mesh.make(c, ahead.devices(target)))
   step = steps.trace(made, 'train')
   compiled = ahead.compile_(step.traced)
   assert compiled.fits

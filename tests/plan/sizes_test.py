@@ -3,8 +3,8 @@
 import pytest
 import tiny
 
+from ptjax import assemble, memory, mesh, tree
 from ptjax import config as config_lib
-from ptjax import memory, mesh, parts, tree
 from ptjax.plan import sizes
 
 # Heads, widths and a vocabulary that divide by eight.
@@ -20,7 +20,7 @@ def outlined(model, devices=8, **changes):
   c = config_lib.update(
     config_lib.default(), {'model': str(model), 'task': 'cb', **changes}
   )
-  return parts.outlined(c, mesh.abstract(c, devices, platform='gpu'))
+  return assemble.outlined(c, mesh.abstract(c, devices, platform='gpu'))
 
 
 def test_a_device_has_its_part_of_the_weights(model):

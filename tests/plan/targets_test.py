@@ -50,7 +50,7 @@ def test_another_is_refused_with_what_there_is(text, said):
   assert said in str(error.value)
 
 
-def test_every_chip_has_a_source():
-  for chip in targets.CHIPS.values():
-    assert chip.source.startswith('https://')
+def test_figures_are_in_operations_and_bytes_and_name_their_page():
+  for kind, chip in targets.CHIPS.items():
+    assert chip.source.startswith('https://') and kind in chip.source
     assert 1e14 < chip.peak < 1e16 and 5e11 < chip.bandwidth < 1e13

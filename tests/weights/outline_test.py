@@ -14,23 +14,13 @@ from ptjax.config import UserError
 from ptjax.weights import load, outline, published
 
 
-@pytest.fixture
-def outlined():
-  class Nowhere(dict):
-    def __missing__(self, key):
-      return None
-
-  def run(name):
-    return outline.outline(
-      str(name), dtype='bfloat16', place=lambda model: Nowhere()
-    )
-
-  return run
+def outlined(name):
+  return outline.outline(str(name), dtype='bfloat16')
 
 
 @pytest.mark.parametrize('whole', [True, False])
 @pytest.mark.parametrize('family', ['t5', 'pythia', 'gpt2'])
-def test_they_are_those_of_the_loaded_model(family, whole, tmp_path, outlined):
+def test_they_are_those_of_the_loaded_model(family, whole, tmp_path):
   """From a folder with its files, or with config.json alone."""
   folder = causal_models.FOLDER / family
   if family == 't5':
@@ -66,7 +56,7 @@ def test_they_are_those_of_the_loaded_model(family, whole, tmp_path, outlined):
   ],
 )
 def test_without_tensors_the_settings_say_if_the_head_is_tied(
-  family, said, tied, tmp_path, outlined
+  family, said, tied, tmp_path
 ):
   """transformers 5 writes true for T5 1.1, whose head never was."""
   folder = causal_models.FOLDER / family
@@ -78,7 +68,7 @@ def test_without_tensors_the_settings_say_if_the_head_is_tied(
   assert outlined(tmp_path).config.tied == tied
 
 
-def test_a_published_model_needs_no_hub(outlined):
+def test_a_published_model_needs_no_hub():
   """T5 1.1 XXL and its adaptations have 11.135 billion parameters."""
   found = outlined('google/t5-xxl-lm-adapt')
   assert tree.count(found.params) == 11_135_332_352
@@ -89,6 +79,6 @@ def test_a_published_model_needs_no_hub(outlined):
   assert published.sizes('google/t5-xxl') is None
 
 
-def test_another_model_is_asked_for_and_told(outlined):
+def test_another_model_is_asked_for_and_told():
   with pytest.raises(UserError, match='HF_HUB_OFFLINE'):
     outlined('google/t5-huge-lm-adapt')
