@@ -1,10 +1,11 @@
 """`python -m ptjax.bench population [--members=1,2,5 …]`: what it costs, as
-ratios of what is timed side by side in one run; `causal` against PEFT.
+ratios of what is timed side by side in one run; `causal`, `t5` against PEFT.
 
 Owns the command line. Exit codes as in `ptjax.main`.
 """
 
 import argparse
+import dataclasses
 import os
 import pathlib
 import sys
@@ -31,14 +32,18 @@ def _run(asked: argparse.Namespace) -> None:
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   # After the environment: jax reads it when it is imported.
   from ptjax import workdir
-  from ptjax.bench import causal_tables, tables
+  from ptjax.bench import compiling, real, tables, versus_tables
 
   about = {'benchmark': asked.benchmark, 'machine': tables.machine()}
   about['repeats'] = asked.repeats
   folder = pathlib.Path(asked.out).expanduser() if asked.out else None
   folder = folder or workdir.fresh('bench', root=pathlib.Path('runs'))
-  if asked.benchmark == 'causal':
-    found, said, draw = _causal(asked), causal_tables, causal_tables.draw
+  if asked.benchmark in ('causal', 't5'):
+    found, said, draw = _versus(asked), versus_tables, versus_tables.draw
+  elif asked.benchmark == 'compile':
+    found, said, draw = _compile(asked), compiling, compiling.draw
+  elif asked.benchmark == 'real':
+    found, said, draw = _real(asked), real, versus_tables.draw
   else:
     found, said, draw = _population(asked), tables, tables.draw
   found = {**about, **found}
@@ -64,12 +69,14 @@ def _population(asked: argparse.Namespace) -> dict[str, Any]:
   return population.run(plan)
 
 
-def _causal(asked: argparse.Namespace) -> dict[str, Any]:
+def _versus(asked: argparse.Namespace) -> dict[str, Any]:
   import jax
 
-  from ptjax.bench import causal
+  from ptjax.bench import causal, t5, versus
 
-  plan = causal.plan(
+  kinds = {'causal': (causal, causal.Causal), 't5': (t5, t5.T5)}
+  module, comparison = kinds[asked.benchmark]
+  plan = module.plan(
     jax.default_backend(),
     models=asked.shapes,
     dtypes=asked.dtype,
@@ -80,7 +87,38 @@ def _causal(asked: argparse.Namespace) -> dict[str, Any]:
     repeats=asked.repeats,
     memory=not asked.no_memory,
   )
-  return causal.run(plan)
+  return versus.run(comparison(), plan)
+
+
+def _real(asked: argparse.Namespace) -> dict[str, Any]:
+  from ptjax.bench import real
+
+  said = {
+    'models': asked.shapes,
+    'dtypes': asked.dtype,
+    'batches': asked.batch,
+    'tasks': asked.tasks,
+  }
+  plan = real.Plan(
+    asked.data,
+    asked.tokenizer,
+    examples=asked.examples,
+    fixed=not asked.no_fixed,
+    repeats=asked.repeats,
+    **{name: values for name, values in said.items() if values},
+  )
+  return real.run(plan)
+
+
+def _compile(asked: argparse.Namespace) -> dict[str, Any]:
+  from ptjax.bench import compiling
+
+  plan = compiling.Plan(repeats=asked.repeats)
+  if asked.layers:
+    plan = dataclasses.replace(plan, depths=asked.layers)
+  if asked.shapes:
+    plan = dataclasses.replace(plan, model=asked.shapes[0])
+  return compiling.run(plan)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -110,22 +148,68 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
   population.add_argument(
     '--steps', type=_count, default=10, help='of a whole job; 0 = none'
   )
-  causal = kinds.add_parser(
-    'causal', help='decoder-only models against PEFT', allow_abbrev=False
-  )
-  _sizes(causal, 'pythia-70m, pythia-160m, pythia-410m, pythia-1.4b')
-  for name, what in (
-    ('dtype', 'float32, bfloat16'),
-    ('works', 'train-text, train-label, evaluate, generate'),
-  ):
-    causal.add_argument(f'--{name}', type=_words, default=(), help=what)
-  causal.add_argument(
-    '--no-memory', action='store_true', help='leave out the peaks of memory'
-  )
+  pythia = 'pythia-70m, pythia-160m, pythia-410m, pythia-1.4b'
+  said = 'train-text, train-label, evaluate, generate'
+  _peer(kinds, 'causal', 'decoder-only models', shapes=pythia, works=said)
+  t5 = 'small, base, large, xl'
+  _peer(kinds, 't5', 'T5', shapes=t5, works='train, rank, generate')
+  _of_real(kinds)
+  _of_compile(kinds)
   asked = parser.parse_args(list(argv))
-  for name in ('members', 'batch', 'input', 'prompt', 'repeats'):
+  for name in ('members', 'batch', 'input', 'prompt', 'layers', 'repeats'):
     _positive(name, getattr(asked, name, 1))
   return asked
+
+
+def _peer(kinds: Any, name: str, what: str, *, shapes: str, works: str) -> None:
+  """A comparison with PEFT."""
+  parser = kinds.add_parser(
+    name, help=f'{what} against PEFT', allow_abbrev=False
+  )
+  _sizes(parser, shapes)
+  for flag, values in (('dtype', 'float32, bfloat16'), ('works', works)):
+    parser.add_argument(f'--{flag}', type=_words, default=(), help=values)
+  parser.add_argument(
+    '--no-memory', action='store_true', help='leave out the peaks of memory'
+  )
+
+
+def _of_real(kinds: Any) -> None:
+  parser = kinds.add_parser(
+    'real', help='T5 on rows of real lengths', allow_abbrev=False
+  )
+  for flag, what in (
+    ('shapes', 'small, base, large, xl; of random weights'),
+    ('dtype', 'float32, bfloat16'),
+    ('tasks', 'cb, rte, wic, boolq, multirc'),
+  ):
+    parser.add_argument(f'--{flag}', type=_words, default=(), help=what)
+  parser.add_argument('--batch', type=_counts, default=(), help='rows')
+  parser.add_argument(
+    '--examples', type=_count, default=256, help='of each task; 0 = all'
+  )
+  for flag, what in (
+    ('data', "folder of SuperGLUE's files"),
+    ('tokenizer', "folder of T5's tokenizer"),
+  ):
+    parser.add_argument(f'--{flag}', required=True, help=what)
+  parser.add_argument(
+    '--no-fixed', action='store_true', help='leave out the fixed length'
+  )
+  parser.add_argument('--repeats', type=_count, default=3, help='pairs')
+  parser.add_argument('--out', default='', help='folder of JSON and picture')
+
+
+def _of_compile(kinds: Any) -> None:
+  parser = kinds.add_parser(
+    'compile', help='seconds until the first step', allow_abbrev=False
+  )
+  parser.add_argument(
+    '--layers', type=_counts, default=(), help='of encoder and of decoder'
+  )
+  parser.add_argument('--shapes', type=_words, default=(), help='T5 widths')
+  parser.add_argument('--repeats', type=_count, default=3, help='starts')
+  parser.add_argument('--out', default='', help='folder of JSON and picture')
 
 
 def _sizes(parser: argparse.ArgumentParser, shapes: str) -> None:

@@ -56,12 +56,12 @@ class Side:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     self.torch, self.transformers = torch, transformers
-    self._device = torch.device(device)
+    self.device = torch.device(device)
     config = peft.PromptTuningConfig(
       task_type=self.task, num_virtual_tokens=len(prompt_PxD), **self.options
     )
     model = self.load(folder, getattr(torch, dtype))
-    self.model = peft.get_peft_model(model, config).to(self._device)
+    self.model = peft.get_peft_model(model, config).to(self.device)
     (self._prompt,) = [p for p in self.model.parameters() if p.requires_grad]
     self._began = torch.from_numpy(np.array(prompt_PxD))
     self._optimizer = torch.optim.AdamW([self._prompt])
@@ -107,14 +107,14 @@ class Side:
 
   def peak_bytes(self) -> int | None:
     """Of the device's memory; None on a CPU, where it is the process's."""
-    if self._device.type == 'cpu':
+    if self.device.type == 'cpu':
       return None
-    return self.torch.cuda.max_memory_allocated(self._device)
+    return self.torch.cuda.max_memory_allocated(self.device)
 
   def put(self, ids_BxL: np.ndarray) -> Any:
     """Ids on the device."""
     ids = self.torch.from_numpy(np.asarray(ids_BxL, np.int64))
-    return ids.to(self._device)
+    return ids.to(self.device)
 
 
 class Peft(Side):

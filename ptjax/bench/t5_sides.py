@@ -5,6 +5,7 @@ eager torch, as its users write it. Knows no clock.
 """
 
 import pathlib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -12,8 +13,9 @@ import numpy as np
 
 from ptjax import parts
 from ptjax.bench import our_side, peft_side
-from ptjax.data import batch
+from ptjax.data import batch, tokenizer
 from ptjax.data.batch import Encoded
+from ptjax.tasks.base import Example
 
 
 class Ours:
@@ -40,6 +42,18 @@ class Ours:
     """The same, of a batch that is made."""
     self._state, metrics = self._made.train_step(self._state, self._frozen, one)
     return metrics['loss'][0], metrics['grad_norm'][0]
+
+  @property
+  def tokenizer(self) -> tokenizer.Tokenizer:
+    """The model's own."""
+    return self._made.tokenizer
+
+  def pass_over(self, batches: Iterable[batch.Batch]) -> None:
+    """An update on each, the last waited for."""
+    value = None
+    for one in batches:
+      value = self.update(jax.tree.map(lambda x: x[None], one))
+    self.wait(value)
 
   def rank(self, ids_BxL: np.ndarray, choices_BxCxT: np.ndarray) -> Any:
     """Log-probability in nats of each row's choices, [B, C]."""
@@ -88,6 +102,7 @@ class Peft(peft_side.Side):
   task = 'SEQ_2_SEQ_LM'
   # By itself PEFT gives a decoder half of a prompt that it never reads.
   options = {'num_transformer_submodules': 1}
+  tokens: Any = None  # its tokenizer, once it is read
 
   def load(self, folder: pathlib.Path, dtype: Any) -> Any:
     return self.transformers.AutoModelForSeq2SeqLM.from_pretrained(
@@ -104,6 +119,26 @@ class Peft(peft_side.Side):
     return self.update(
       lambda: self.model(input_ids=ids, attention_mask=mask, labels=labels).loss
     )
+
+  def pass_over(
+    self, examples: Sequence[Example], pieces: str, *, size: int, length: int
+  ) -> None:
+    """An update on each batch in random order, padded to its longest row."""
+    if self.tokens is None:
+      self.tokens = self.transformers.T5Tokenizer.from_pretrained(pieces)
+    order = np.random.default_rng(0).permutation(len(examples))
+    value = None
+    for start in range(0, len(order) - size + 1, size):
+      rows = [examples[i] for i in order[start : start + size]]
+      how = {'return_tensors': 'pt', 'padding': 'longest', 'truncation': True}
+      read = self.tokens([row.inputs for row in rows], max_length=length, **how)
+      said = self.tokens(
+        [row.targets for row in rows], max_length=length, **how
+      )
+      labels = said.input_ids.masked_fill(said.attention_mask == 0, -100)
+      sides = read.input_ids, read.attention_mask, labels
+      value = self.step(*(side.to(self.device) for side in sides))
+    self.wait(value)
 
   def rank(self, ids_BxL: np.ndarray, choices_BxCxT: np.ndarray) -> Any:
     """Log-probability in nats of each row's choices, a forward pass each."""

@@ -13,16 +13,18 @@ from ptjax import parts, step
 from ptjax.bench import __main__ as command
 from ptjax.bench import (
   causal,
-  causal_tables,
   operations,
   our_side,
   peft_side,
   random_gpt,
+  versus,
+  versus_tables,
 )
 from ptjax.config import UserError
 
 TINY = random_gpt.sizes(32, 2, 4, vocab_size=97)
-CASE = causal.Case('tiny', 'float32', prompt=3, batch=2, input=6)
+COMPARED = causal.Causal()
+CASE = versus.Case('tiny', 'float32', prompt=3, batch=2, input=6)
 
 
 @pytest.fixture(autouse=True)
@@ -120,8 +122,8 @@ def clock(monkeypatch):
 
 
 def test_every_work_says_the_same_and_its_ratio_is_of_the_pairs(clock):
-  plan = causal.Plan((CASE,), repeats=2, memory=False)
-  found = causal.run(plan, peer=Plain, clock=clock, least=0)
+  plan = versus.Plan((CASE,), causal.WORKS, repeats=2, memory=False)
+  found = versus.run(COMPARED, plan, peer=Plain, clock=clock, least=0)
   assert found['missing'] == ''
   assert [row['work'] for row in found['rows']] == list(causal.WORKS)
   for row in found['rows']:
@@ -135,25 +137,25 @@ def test_every_work_says_the_same_and_its_ratio_is_of_the_pairs(clock):
 @pytest.mark.parametrize('work', ['train-text', 'train-label', 'evaluate'])
 def test_a_side_that_says_something_else_ends_it(work, clock, monkeypatch):
   monkeypatch.setattr(Plain, 'off', 0.01)
-  plan = causal.Plan((CASE,), (work,), repeats=1, memory=False)
+  plan = versus.Plan((CASE,), (work,), repeats=1, memory=False)
   with pytest.raises(RuntimeError, match=f'{work}: the sides differ by'):
-    causal.run(plan, peer=Plain, clock=clock, least=0)
+    versus.run(COMPARED, plan, peer=Plain, clock=clock, least=0)
 
 
 def test_one_other_token_ends_it_in_float32_alone():
   theirs = np.array([[5, 6], [7, 8]])
   other = np.array([[[5, 6], [7, 9]]])
-  assert causal.compare(CASE, 'generate', theirs[None], theirs) == 0
+  assert COMPARED.compare(CASE, 'generate', theirs[None], theirs) == 0
   with pytest.raises(RuntimeError, match='differ by 0.25, more than 0'):
-    causal.compare(CASE, 'generate', other, theirs)
+    COMPARED.compare(CASE, 'generate', other, theirs)
   near = dataclasses.replace(CASE, dtype='bfloat16')
-  assert causal.compare(near, 'generate', other, theirs) == 0.25
+  assert COMPARED.compare(near, 'generate', other, theirs) == 0.25
 
 
 def test_not_a_number_is_not_the_same():
   nan = (np.float32('nan'), np.float32(1))
   with pytest.raises(RuntimeError):
-    causal.compare(CASE, 'train-label', nan, (1.0, 1.0))
+    COMPARED.compare(CASE, 'train-label', nan, (1.0, 1.0))
 
 
 def test_our_side_is_the_functions_of_a_run(ours, monkeypatch):
@@ -176,7 +178,7 @@ def test_our_side_is_the_functions_of_a_run(ours, monkeypatch):
   for name in ('make_train_step', 'make_log_probs', 'make_answers'):
     recorded(name)
   for work in causal.WORKS:
-    causal.call(ours, CASE, work)()
+    COMPARED.call(ours, CASE, work)()
   assert called == [
     *['make_train_step'] * 2,
     *['make_log_probs', 'make_answers'],
@@ -191,7 +193,7 @@ def test_our_side_is_the_functions_of_a_run(ours, monkeypatch):
 
 def test_the_random_model_never_ends(ours):
   """Its EOS is never the likeliest, so that both sides make all pieces."""
-  ids = ours.wait(causal.call(ours, CASE, 'generate')())
+  ids = ours.wait(COMPARED.call(ours, CASE, 'generate')())
   assert ids.shape == (1, 2, 5) and (ids != TINY.eos_id).all()
   head = ours._frozen['model']['unembedder']['kernel']
   assert not np.asarray(head[:, TINY.eos_id]).any()
@@ -255,7 +257,7 @@ def test_the_backward_pass_is_for_activations_alone():
   assert work.train(TINY) == 2 * work.forward(TINY)
   scores = operations.Work(tokens=0, scores=10, said=0)
   assert scores.train(TINY) == 3 * scores.forward(TINY)
-  ours, theirs = causal.count(CASE, 'generate')
+  ours, theirs = COMPARED.count(CASE, 'generate')
   assert 0 < ours < theirs
 
 
@@ -273,12 +275,12 @@ def test_memory_is_each_sides_own_process():
     return function(*args)
 
   # Not a process here: a stand-in's class cannot be sent to one.
-  real, causal._in_a_process = causal._in_a_process, in_a_process
+  real, versus.in_a_process = versus.in_a_process, in_a_process
   try:
-    plan = causal.Plan((CASE,), ('train-label', 'evaluate'), repeats=1)
-    first, second = causal.run(plan, peer=Plain, least=0)['rows']
+    plan = versus.Plan((CASE,), ('train-label', 'evaluate'), repeats=1)
+    first, second = versus.run(COMPARED, plan, peer=Plain, least=0)['rows']
   finally:
-    causal._in_a_process = real
+    versus.in_a_process = real
   assert seen == [None, Plain]
   assert first['theirs_bytes'] == 4000
   assert first['bytes'] > 100 * 2**20  # this whole process
@@ -287,8 +289,8 @@ def test_memory_is_each_sides_own_process():
 
 def test_a_process_begins_without_its_parents_memory():
   held = np.ones(400 * 2**20, np.uint8)
-  assert causal.process_peak() > held.nbytes
-  assert causal._in_a_process(causal.process_peak) < 300 * 2**20
+  assert versus.process_peak() > held.nbytes
+  assert versus.in_a_process(versus.process_peak) < 300 * 2**20
 
 
 def test_without_peft_its_side_is_left_out_and_said(
@@ -351,7 +353,7 @@ def test_a_plan_suits_its_platform():
   ],
 )
 def test_what_is_aimed_at(platform, case, work, least):
-  assert causal.at_least(platform, causal.Case('m', *case), work) == least
+  assert COMPARED.at_least(platform, versus.Case('m', *case), work) == least
 
 
 def row(**changes):
@@ -370,6 +372,7 @@ def row(**changes):
     'times': {'min': 4.5, 'median': 5.0, 'max': 6.5},
     'bytes': 2**29,
     'theirs_bytes': 2**31,
+    'memory_at_most': 0.5,
     **changes,
   }
 
@@ -380,7 +383,7 @@ MACHINE = {'platform': 'cpu', 'device': 'cpu', 'cores': 2, 'load': 1.0}
 def tell(*rows, missing=''):
   found = {'machine': {**MACHINE, 'jax': '0'}, 'repeats': 5}
   return list(
-    causal_tables.tell({**found, 'rows': list(rows), 'missing': missing})
+    versus_tables.tell({**found, 'rows': list(rows), 'missing': missing})
   )
 
 
@@ -414,7 +417,7 @@ def test_the_table_without_peft_has_its_own_side():
 def test_the_picture_has_each_ratio_and_each_aim():
   figures = pytest.importorskip('matplotlib.figure')
   figure = figures.Figure()
-  causal_tables.draw(figure, [row(), row(at_least=None)])
+  versus_tables.draw(figure, [row(), row(at_least=None)])
   (axes,) = figure.axes
   at = {
     marker: [
@@ -429,7 +432,7 @@ def test_the_picture_has_each_ratio_and_each_aim():
   bool(peft_side.missing()), reason='peft, torch, transformers are needed'
 )
 def test_peft_says_the_same(folder):
-  plan = causal.Plan((CASE,), repeats=1, memory=False)
-  found = causal.run(plan, least=0)
+  plan = versus.Plan((CASE,), causal.WORKS, repeats=1, memory=False)
+  found = versus.run(COMPARED, plan, least=0)
   assert [row['work'] for row in found['rows']] == list(causal.WORKS)
   assert all(row['times']['median'] > 0 for row in found['rows'])

@@ -1,0 +1,109 @@
+"""Passes over rows of real lengths: the order, the shares, what is refused."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from ptjax.bench import __main__ as command
+from ptjax.bench import random_t5, real
+from ptjax.models.t5 import T5Config
+
+SHIPPED = pathlib.Path(real.__file__).parents[1] / 'miniature' / 't5'
+TINY = T5Config(1200, 16, 8, 24, 1, 1, 2)
+
+
+@pytest.fixture
+def folder(tmp_path):
+  """CB's files, whose inputs are of 3 to 40 words."""
+  path = tmp_path / 'superglue' / 'CB'
+  path.mkdir(parents=True)
+  rng = np.random.default_rng(0)
+  with (path / 'train.jsonl').open('w') as file:
+    for number, size in enumerate(rng.integers(3, 40, 11)):
+      row = {'premise': ' '.join(['lamp'] * size), 'hypothesis': 'lamp'}
+      row |= {'label': 'neutral', 'idx': number}
+      file.write(json.dumps(row) + '\n')
+  return path.parent
+
+
+@pytest.fixture(autouse=True)
+def tiny_model(monkeypatch):
+  monkeypatch.setitem(random_t5.SIZES, 'tiny', TINY)
+  monkeypatch.setattr(real, 'LENGTH', 96)
+
+
+class Plain:
+  """What stands for PEFT's side: it counts the rows of its passes."""
+
+  rows = 0
+
+  def __init__(self, folder, *, dtype, prompt_PxD, device):
+    assert prompt_PxD.shape == (3, 16) and device == 'cpu'
+
+  def pass_over(self, examples, pieces, *, size, length):
+    assert length == 96
+    type(self).rows += len(examples) // size * size
+
+
+def plan(folder, **changes):
+  given = {'models': ('tiny',), 'dtypes': ('float32',), 'tasks': ('cb',)}
+  given |= {'batches': (4,), 'prompt': 3, 'repeats': 1}
+  return real.Plan(str(folder), str(SHIPPED), **given | changes)
+
+
+def test_both_sides_pass_over_the_same_number_of_rows(folder):
+  (row,) = real.run(plan(folder), peer=Plain)['rows']
+  assert row['examples'] == 8
+  # One pass compiles, one warms up, one is timed.
+  assert Plain.rows == 3 * 8
+  assert row['fixed_at_least'] == 3.0 and row['fixed_times'] > 0
+  _, table, share = real.tell(
+    {'machine': MACHINE, 'repeats': 1, 'missing': '', 'rows': [row]}
+  )
+  assert 'cb' in table and 'of the positions are real or prompt' in share
+
+
+MACHINE = {'platform': 'cpu', 'device': 'cpu', 'cores': 2, 'load': None}
+MACHINE['jax'] = '0'
+
+
+def test_the_shares_are_of_the_positions_that_are_computed(folder):
+  from ptjax.data import tokenizer
+
+  pieces = tokenizer.load(str(SHIPPED))
+  found = real.examples(plan(folder), 'cb')
+  made = list(real.batches(found, pieces, size=4))
+  assert len(made) == 2 and all(len(each['inputs']) == 4 for each in made)
+  lengths = [int(row) for each in made for row in each['input_mask'].sum(1)]
+  positions = sum(each['inputs'].size for each in made)
+  got = real._shares(plan(folder), found, lengths, 4, pieces)
+  assert got['ours'] == (sum(lengths) + 24) / (positions + 24)
+  assert got['fixed'] == (sum(lengths) + 24) / (8 * 96 + 24)
+  rows = np.reshape(lengths, (2, 4))
+  longest = 4 * rows.max(axis=1).sum()
+  assert got['longest'] == (sum(lengths) + 24) / (longest + 24)
+
+
+def test_examples_are_drawn_from_all_of_a_split(folder):
+  few = real.examples(plan(folder, examples=5), 'cb')
+  assert len(few) == 5 and len(real.examples(plan(folder), 'cb')) == 11
+  rows = [json.loads(line) for line in (folder / 'CB' / 'train.jsonl').open()]
+  first = [row['premise'] for row in rows[:5]]
+  assert any(not any(p in e.inputs for p in first) for e in few)
+
+
+@pytest.mark.parametrize(
+  'flags,sentence',
+  [
+    (['--data=/nowhere'], '--data=/nowhere is no folder'),
+    (['--shapes=smal'], "did you mean 'small'?"),
+    (['--tasks=cbb'], "did you mean 'cb'?"),
+    (['--batch=64', '--shapes=tiny'], 'fewer than the 64 of a batch'),
+  ],
+)
+def test_a_wrong_flag_is_one_sentence(flags, sentence, folder, capsys):
+  given = [f'--data={folder}', f'--tokenizer={SHIPPED}', '--tasks=cb', *flags]
+  assert command.main(['real', *given]) == 2
+  assert sentence in capsys.readouterr().err.splitlines()[-1]
