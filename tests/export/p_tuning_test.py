@@ -8,7 +8,7 @@ import pytest
 from goldens import peft_adapters
 
 from export import peft_test
-from export.peft_test import MODELS, loaded, rows, said, same
+from export.peft_test import MODELS, assert_same, loaded, rows, said
 from ptjax import prompted
 from ptjax.config import UserError
 from ptjax.export import formats, names, peft
@@ -37,8 +37,8 @@ def test_peft_loads_what_is_written_and_would_write_the_same(
   model = peft_adapters.network(MODELS[name])
   model = theirs.PeftModel.from_pretrained(model, tmp_path / 'ours')
   expected = peft_adapters.said(model)
-  same(said(name, [found]), expected, name)
-  same(said(name, names.find(str(tmp_path / 'ours'))), expected, name)
+  assert_same(said(name, [found]), expected, name)
+  assert_same(said(name, names.find(str(tmp_path / 'ours'))), expected, name)
   model.save_pretrained(tmp_path / 'theirs')
   for file in (peft.CONFIG, peft.MODEL):
     again = (tmp_path / 'theirs' / file).read_bytes()

@@ -9,7 +9,7 @@ import safetensors.numpy
 from goldens import peft_adapters
 
 from export import peft_test
-from export.peft_test import MODELS, loaded, said, same
+from export.peft_test import MODELS, assert_same, loaded, said
 from ptjax import config as config_lib
 from ptjax import convert, prompted, tree
 from ptjax.config import UserError
@@ -56,8 +56,8 @@ def test_peft_loads_what_is_written_and_would_write_the_same(
   model = peft_adapters.network(MODELS[name])
   model = theirs.PeftModel.from_pretrained(model, tmp_path / 'ours')
   expected = peft_adapters.said(model)
-  same(said(name, [found]), expected, name)
-  same(said(name, names.find(str(tmp_path / 'ours'))), expected, name)
+  assert_same(said(name, [found]), expected, name)
+  assert_same(said(name, names.find(str(tmp_path / 'ours'))), expected, name)
   model.save_pretrained(tmp_path / 'theirs')
   for file in (peft.CONFIG, peft.MODEL):
     again = (tmp_path / 'theirs' / file).read_bytes()
@@ -79,7 +79,7 @@ def test_what_peft_writes_says_the_same_here(
   model.save_pretrained(tmp_path)
   (found,) = names.find(str(tmp_path))
   expected = peft_adapters.said(model)
-  same(said(name, [found]), expected, name)
+  assert_same(said(name, [found]), expected, name)
   alone = said(name, [])['logits']
   assert np.abs(alone - expected['logits']).max() > 0.1
 
@@ -88,7 +88,7 @@ def test_what_peft_wrote_says_what_it_said():
   """As recorded, with neither PEFT nor torch; written again it is the same."""
   (found,) = names.find(str(peft_adapters.PREFIX))
   recorded = np.load(peft_adapters.PREFIX / peft_adapters.SAID)
-  same(said('llama', [found]), recorded, 'llama', every=7)
+  assert_same(said('llama', [found]), recorded, 'llama', every=7)
   tensors, settings = prefix.adapter(found)
   raw = (peft_adapters.PREFIX / peft.MODEL).read_bytes()
   assert safetensors.numpy.save(tensors, {'format': 'pt'}) == raw
