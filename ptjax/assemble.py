@@ -16,7 +16,6 @@ from ptjax import config as config_lib
 from ptjax.config import UserError
 from ptjax.data import tokenizer
 from ptjax.methods import base, template
-from ptjax.models import products
 from ptjax.parts import Parts
 from ptjax.tuned import base as tuned_base
 from ptjax.weights import load, outline
@@ -36,7 +35,10 @@ def parts(config: ConfigDict) -> Parts:
     _check_loss(config, outline.outline(config.model).model)
   layout = mesh.make(config)
   loaded = load.load(
-    config.model, dtype=_dtype(config), placement=layout.frozen
+    config.model,
+    dtype=_dtype(config),
+    int8=config.weights == 'int8',
+    placement=layout.frozen,
   )
   pieces = _pieces(config, loaded)
   config.method.template = template.in_pieces(
@@ -67,7 +69,10 @@ def outlined(config: ConfigDict, layout: mesh.Layout) -> Parts:
   checks.check(config, layout)
   platform = layout.mesh.abstract_mesh.abstract_device.platform
   loaded = outline.outline(
-    config.model, dtype=_dtype(config, platform), place=layout.parts
+    config.model,
+    dtype=_dtype(config, platform),
+    int8=config.weights == 'int8',
+    place=layout.parts,
   )
   _check_loss(config, loaded.model)
   method, eos_id = base.make(config.method), loaded.config.eos_id
@@ -103,7 +108,7 @@ def _between(dtype: jnp.dtype, platform: str) -> jnp.dtype:
   On a CPU products alone read narrow numbers: around all else XLA widens whole
   arrays, and makes them narrow again.
   """
-  return products.wide(dtype) if platform == 'cpu' else dtype
+  return jnp.promote_types(dtype, jnp.float32) if platform == 'cpu' else dtype
 
 
 def _check_loss(config: ConfigDict, model: nn.Module) -> None:

@@ -12,6 +12,9 @@ from ml_collections import ConfigDict
 
 from ptjax import typed
 
+# From most memory to least; see ptjax/models/stack.py.
+REMAT = ('none', 'products', 'linear', 'full')
+
 
 class UserError(ValueError):
   """A mistake of the user: one sentence, no traceback, exit code 2."""
@@ -23,14 +26,21 @@ def default() -> ConfigDict:
   c.mode = 'train'  # see MODES in ptjax/main.py
   c.seed = 0  # of initialisation, data order and dropout
   c.deterministic = False  # on a GPU: the same bits at every run, slower
+  c.compiled = 'auto'  # folder of compiled programs; auto = ~/.cache; '' = none
 
   # The frozen model.
   c.model = 'miniature'  # miniature | miniature/gpt | folder | hub name | T5X
   c.any_model = False  # use a prompt of another frozen model, and warn
   c.tokenizer = ''  # folder or hub name; '' = the model's own
   c.dtype = 'auto'  # weights, products: float32 | bfloat16; auto: CPU float32
+  # Kept as: dtype | int8, where linear maps of layers are rounded to eight bits
+  # with a scale an output, half of bfloat16's memory.
+  c.weights = 'dtype'
   c.scan = True  # one compiled layer, looped; False unrolls
-  c.remat = False  # recompute activations in the backward pass: less memory
+  # What the backward pass finds kept; the rest it computes again. From most
+  # memory to least: none (nothing again) | products (of linear maps, and scores
+  # of attention) | linear (no scores) | full (what goes into a layer alone).
+  c.remat = 'products'
 
   # Devices, as data x fsdp x tensor; -1 = the rest of them. See ptjax/mesh.py.
   c.mesh = ConfigDict()
@@ -159,6 +169,7 @@ def default() -> ConfigDict:
   # --mode=plan: what is not known without data, and what time costs.
   c.plan = ConfigDict()
   c.plan.members = ()  # prompts side by side, a plan each; () = population
+  c.plan.remat = ()  # of REMAT, a plan each; () = remat
   c.plan.functions = ('train', 'decode', 'rank')  # compiled; () = none
   c.plan.targets = 32  # pieces of the longest target, if target_length is 0
   c.plan.choices = 4  # of a row that is ranked

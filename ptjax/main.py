@@ -15,8 +15,8 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from ptjax import compiled, files
 from ptjax import config as config_lib
-from ptjax import files
 from ptjax.config import UserError, nearest, one_of
 
 MODES = (
@@ -235,6 +235,7 @@ def _set_environment(config: Any) -> None:
   # A hub out of reach is told once, by us, not at each of its retries.
   os.environ.setdefault('HF_HUB_VERBOSITY', 'error')
   os.environ.setdefault('DATASETS_VERBOSITY', 'error')
+  compiled.keep(config.compiled)
   if config.deterministic:
     flags_ = os.environ.get('XLA_FLAGS', '')
     os.environ['XLA_FLAGS'] = (

@@ -10,6 +10,7 @@ from typing import Any
 from ptjax import (
   assemble,
   checks,
+  compiled,
   costs,
   evaluate,
   loop,
@@ -72,6 +73,12 @@ def run(config: Any, folder: pathlib.Path) -> dict[str, Any]:
   return out
 
 
+def _begins(folder: pathlib.Path, config: Any) -> str:
+  place = compiled.place()
+  kept = f'\n  compiled programs are kept in {place}' if place else ''
+  return f'{folder}: loading {config.model}{kept}'
+
+
 def _writer(folder: pathlib.Path, config: Any, **options: Any) -> writer.Writer:
   """Of the first process; the others say and write nothing."""
   if not processes.first():
@@ -111,7 +118,7 @@ def _train(
   found: dict[str, Any],
   log: writer.Writer,
 ) -> None:
-  log.say(f'{folder}: loading {config.model}')
+  log.say(_begins(folder, config))
   made = assemble.parts(config)
   samples.check_fit(made)
   workdir.hold_model(folder, made.loaded.fingerprint)
@@ -183,7 +190,7 @@ def _score(
   """results.json, with these tasks scored as they are."""
   if config.samples.query:
     log.say('samples.query is not read: samples are drawn where prompts train')
-  log.say(f'{folder}: loading {config.model}')
+  log.say(_begins(folder, config))
   made, *_ = prompted.with_prompts(config, [])
   if found:
     workdir.hold_model(folder, made.loaded.fingerprint)

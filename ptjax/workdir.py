@@ -20,6 +20,7 @@ FREE = (
   'wandb',
   'tensorboard',
   'mode',
+  'compiled',
   'train.in_flight',
   'population.memory',
   'neighbours',

@@ -418,7 +418,7 @@ def test_greedy_steps_say_what_teacher_forcing_says(method, family):
 
 @FULL
 @EVERY
-@pytest.mark.parametrize('changes', [{'remat': True}, {'scan': False}])
+@pytest.mark.parametrize('changes', [{'remat': 'full'}, {'scan': False}])
 def test_however_layers_are_run_the_numbers_are_the_same(
   method, family, changes
 ):

@@ -88,7 +88,7 @@ class Causal(nn.Module):
   config: CausalConfig
   dtype: Any = jnp.float32  # of the computation, not of the parameters
   scan: bool = True  # one compiled layer, or all layers unrolled
-  remat: bool = False  # recompute a layer's insides in the backward pass
+  remat: str = 'products'  # what the backward pass keeps, see models.stack
 
   def make_layer(self) -> type[CausalLayer]:
     """The family's layer."""

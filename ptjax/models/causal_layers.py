@@ -125,7 +125,7 @@ class Attention(nn.Module):
     groups = self.config.num_heads // self.num_kv_heads
     H, B, _, K = query_HxBxGTxK.shape
     scores = [
-      stack.keep(products.product(query_HxBxGTxK, key)).reshape(
+      stack.keep_scores(products.product(query_HxBxGTxK, key)).reshape(
         H, B, groups, -1, key.shape[-1]
       )
       + bias

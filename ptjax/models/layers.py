@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ptjax.models import ports, products, stack
+from ptjax.models import int8, ports, products, stack
 
 # Added to a score that must not count. Two of them still fit in float32, so a
 # row in which nothing counts is uniform, not NaN.
@@ -51,7 +51,7 @@ def to_vocab(head: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
 class Linear(nn.Module):
   """A linear map; `axes` are the logical names of the kernel's.
 
-  Its ports stand in `ports`.
+  Its ports stand in `ports`. A frozen kernel may be one of `int8`.
   """
 
   features: int | tuple[int, ...]
@@ -71,7 +71,10 @@ class Linear(nn.Module):
     scale_in = ports.read(self, 'scale_in')
     if scale_in is not None:
       x = x * scale_in.astype(x.dtype)
-    y = products.over_last(x, kernel)
+    if self.has_variable('params', int8.SCALE):
+      y = int8.product(x, kernel, self.get_variable('params', int8.SCALE))
+    else:
+      y = products.over_last(x, kernel)
     if self.bias:
       zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[1:])
       bias = self.param('bias', zeros, features, jnp.float32)
@@ -303,7 +306,8 @@ class Attention(nn.Module):
     query_BxHxTxK = self._heads(self.query(x_BxTxD)).swapaxes(1, 2)
     key_BxHxKxS = self._behind('prefix_key', key_BxHxKxS, axis=3)
     value_BxHxSxK = self._behind('prefix_value', value_BxHxSxK, axis=2)
-    scores_BxHxTxS = stack.keep(products.product(query_BxHxTxK, key_BxHxKxS))
+    scores_BxHxTxS = products.product(query_BxHxTxK, key_BxHxKxS)
+    scores_BxHxTxS = stack.keep_scores(scores_BxHxTxS)
     for bias in biases:
       # Some reach over a prefix too, which not every attention has.
       scores_BxHxTxS += bias[..., -scores_BxHxTxS.shape[-1] :]

@@ -40,7 +40,7 @@ class T5(nn.Module):
   config: T5Config
   dtype: Any = jnp.float32  # of the computation, not of the parameters
   scan: bool = True  # one compiled layer, or all layers unrolled
-  remat: bool = False  # recompute a layer's insides in the backward pass
+  remat: str = 'products'  # what the backward pass keeps, see models.stack
 
   def setup(self) -> None:
     config = self.config
@@ -184,7 +184,7 @@ class Encoder(nn.Module):
 
   config: T5Config
   scan: bool
-  remat: bool
+  remat: str
 
   def setup(self) -> None:
     config = self.config
@@ -220,7 +220,7 @@ class Decoder(nn.Module):
 
   config: T5Config
   scan: bool
-  remat: bool
+  remat: str
 
   def setup(self) -> None:
     config = self.config

@@ -19,8 +19,9 @@ import jax
 import jax.numpy as jnp
 
 from ptjax import tree
+from ptjax.config import UserError
 from ptjax.methods.base import Attention, Linear, Method, Start
-from ptjax.models import ports
+from ptjax.models import int8, ports
 
 Tree = Any
 Batch = dict[str, jax.Array]
@@ -76,6 +77,7 @@ class TunedModel(abc.ABC):
     own = self.method.create(rng, self._start(params, **start))
     joined = {**own, 'model': params}
     tuned, frozen = tree.split(joined, tune or self.method.tune)
+    _refuse_int8(tuned)
     # The master copy: at |p| near 50 a bfloat16 prompt loses updates of 0.3.
     # A copy even where the type is right: a step donates it, and the loaded
     # weights are the next task's too.
@@ -212,6 +214,18 @@ class TunedModel(abc.ABC):
     first = self._config.vocab_size
     ids_1xP = jnp.arange(first, first + len(rows_PxD))[None]
     return {'params': params, 'ports': {scope: {name: rows_PxD}}}, ids_1xP
+
+
+def _refuse_int8(tuned: Tree) -> None:
+  """Refuses to train what has no gradient."""
+  held = tree.flatten(tuned)
+  for name in held:
+    scope, _, kind = name.rpartition('/')
+    if kind == int8.SCALE or held[name].dtype == jnp.int8:
+      raise UserError(
+        f'tune: {scope}/kernel is kept in eight bits and cannot train; set '
+        'weights=dtype, or train something else'
+      )
 
 
 def _sizes(

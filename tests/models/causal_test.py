@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from goldens import causal_models
 
-from ptjax.config import UserError
+from ptjax.config import REMAT, UserError
 from ptjax.models import causal, causal_layers, ports
 from ptjax.predict import sample
 from ptjax.weights import load
@@ -95,11 +95,11 @@ def long(*cases):
 @pytest.mark.parametrize(
   'case,scan,remat',
   [
-    *((case, True, False) for case in CASES),
+    *((case, True, 'products') for case in CASES),
     *long(
-      ('pythia', True, True),
-      ('pythia', False, False),
-      ('pythia', False, True),
+      ('pythia', True, 'full'),
+      ('pythia', False, 'none'),
+      ('pythia', False, 'full'),
     ),
   ],
 )
@@ -383,7 +383,8 @@ def test_gradients_are_the_same_however_layers_are_run():
   case, given = 'pythia', causal_models.questions()
   prompt, gradients = rows_of('pythia')[0], []
   scope, port = ports.PROMPT
-  for scan, remat in ((True, False), (True, True), (False, True)):
+  ways = [*((True, remat) for remat in REMAT), (False, 'none'), (False, 'full')]
+  for scan, remat in ways:
     model = loaded(case).model.clone(scan=scan, remat=remat)
 
     def loss(prompt, model=model):

@@ -68,7 +68,7 @@ def test_logits_behind_a_prefix_are_transformers(case, side):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize('changes', [{}, {'remat': True}, {'scan': False}])
+@pytest.mark.parametrize('changes', [{}, {'remat': 'full'}, {'scan': False}])
 def test_live_logits_of_other_weights_are_transformers(changes, tmp_path):
   pytest.importorskip('torch', reason='torch is not installed')
   pytest.importorskip('transformers', reason='transformers is not installed')

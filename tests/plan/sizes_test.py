@@ -35,8 +35,8 @@ def test_a_device_has_its_part_of_the_weights(model):
 
 def test_a_part_of_a_layer_makes_a_part_of_what_is_in_it():
   shape = {'batch': 4, 'prompt': 0, 'length': 64, 'target': 4, 'itemsize': 2}
-  one = memory.member_bytes(T5, **shape, remat=False)
-  eight = memory.member_bytes(T5, **shape, remat=False, tensor=8)
+  one = memory.member_bytes(T5, **shape, remat='products')
+  eight = memory.member_bytes(T5, **shape, remat='products', tensor=8)
   # Scores, heads and mlp are a part; what goes from layer to layer is whole.
   between = 5 * T5.d_model * 2 * 4 * (2 * 64 + 3 * 4)
   assert eight - between == pytest.approx((one - between) / 8, rel=0.01)
