@@ -38,8 +38,8 @@ def default() -> ConfigDict:
   c.weights = 'dtype'
   c.scan = True  # one compiled layer, looped; False unrolls
   # What the backward pass finds kept; the rest it computes again. From most
-  # memory to least: none (nothing again) | products (of linear maps, and scores
-  # of attention) | linear (no scores) | full (what goes into a layer alone).
+  # memory to least: none (nothing again) | products (of linear maps; weights of
+  # attention) | linear (the first alone) | full (what goes into a layer alone).
   c.remat = 'products'
 
   # Devices, as data x fsdp x tensor; -1 = the rest of them. See ptjax/mesh.py.

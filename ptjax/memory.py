@@ -68,15 +68,15 @@ def _kept(
   remat: str, linear: int, scores: int, itemsize: int
 ) -> tuple[int, int]:
   """(bytes that a layer keeps, what one holds while it is computed again)."""
-  # Beside the scores in float32 their softmax, in both types.
-  whole = linear + scores * (8 + itemsize)
+  weighed = linear + scores * itemsize
   kept = {
-    'none': whole,
-    'products': linear + scores * 4,
+    'none': weighed,
+    'products': weighed,
     'linear': linear,
     'full': 0,
   }[remat]
-  return kept, whole - kept
+  # While it is at work, its scores and their powers too, in float32.
+  return kept, weighed + scores * 8 - kept
 
 
 def _causal(

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ptjax.models import int8, ports, products, stack
+from ptjax.models import int8, ports, products, softmax, stack
 
 # Added to a score that must not count. Two of them still fit in float32, so a
 # row in which nothing counts is uniform, not NaN.
@@ -307,14 +307,11 @@ class Attention(nn.Module):
     key_BxHxKxS = self._behind('prefix_key', key_BxHxKxS, axis=3)
     value_BxHxSxK = self._behind('prefix_value', value_BxHxSxK, axis=2)
     scores_BxHxTxS = products.product(query_BxHxTxK, key_BxHxKxS)
-    scores_BxHxTxS = stack.keep_scores(scores_BxHxTxS)
     for bias in biases:
       # Some reach over a prefix too, which not every attention has.
       scores_BxHxTxS += bias[..., -scores_BxHxTxS.shape[-1] :]
-    weights_BxHxTxS = jax.nn.softmax(scores_BxHxTxS, axis=-1)
-    weights_BxHxTxS = self.dropout(
-      weights_BxHxTxS.astype(x_BxTxD.dtype), deterministic=deterministic
-    )
+    (weights_BxHxTxS,) = softmax.over([scores_BxHxTxS], x_BxTxD.dtype)
+    weights_BxHxTxS = self.dropout(weights_BxHxTxS, deterministic=deterministic)
     mixed_BxHxTxK = products.product(weights_BxHxTxS, value_BxHxSxK)
     mixed_BxHxTxK = mixed_BxHxTxK.astype(x_BxTxD.dtype)
     mixed_BxTxHxK = mixed_BxHxTxK.swapaxes(1, 2)

@@ -9,12 +9,12 @@ import flax.linen as nn
 import jax
 from jax.ad_checkpoint import checkpoint_name
 
-_LINEAR, _SCORES = 'linear', 'scores'
+_LINEAR, _ATTENTION = 'linear', 'attention'
 _only = jax.checkpoint_policies.save_only_these_names
 # What a layer keeps for its backward pass beside what goes into it; the rest is
 # computed again. The names are those of `config.REMAT`.
 POLICIES = {
-  'products': _only(_LINEAR, _SCORES),
+  'products': _only(_LINEAR, _ATTENTION),
   'linear': _only(_LINEAR),
   'full': None,
 }
@@ -25,9 +25,9 @@ def keep(x: jax.Array) -> jax.Array:
   return checkpoint_name(x, _LINEAR)
 
 
-def keep_scores(x: jax.Array) -> jax.Array:
-  """Marks products of queries and keys: as many as pairs of positions."""
-  return checkpoint_name(x, _SCORES)
+def keep_attention(x: jax.Array) -> jax.Array:
+  """Marks weights of attention: as many as pairs of positions."""
+  return checkpoint_name(x, _ATTENTION)
 
 
 def stack(

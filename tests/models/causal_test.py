@@ -13,7 +13,7 @@ import pytest
 from goldens import causal_models
 
 from ptjax.config import REMAT, UserError
-from ptjax.models import causal, causal_layers, ports
+from ptjax.models import causal, ports
 from ptjax.predict import sample
 from ptjax.weights import load
 
@@ -443,14 +443,6 @@ def test_positions_may_be_given():
   expected = np.asarray(run())
   assert difference(far, expected, name='further on') <= 1e-4
   assert np.abs(gap - expected).max() > 0.1
-
-
-def test_one_softmax_over_all_blocks():
-  rng = np.random.default_rng(0)
-  blocks = [jnp.asarray(rng.normal(size=(2, n)) * 30) for n in (3, 1, 4)]
-  expected = jax.nn.softmax(jnp.concatenate(blocks, axis=-1), axis=-1)
-  found = jnp.concatenate(causal_layers.softmax_over(blocks), axis=-1)
-  np.testing.assert_allclose(found, expected, atol=1e-7)
 
 
 def test_bfloat16_computes_in_bfloat16_and_answers_in_float32():
