@@ -13,7 +13,15 @@ minutes on two shared cores.
 
 from ptjax import config as config_lib
 
-METHODS = ('soft_prompt', 'lora', 'ia3', 'bitfit', 'model_tuning')
+METHODS = (
+  'soft_prompt',
+  'p_tuning',
+  'prefix_tuning',
+  'lora',
+  'ia3',
+  'bitfit',
+  'model_tuning',
+)
 
 
 def get_config(arg: str | None = None):

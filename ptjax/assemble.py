@@ -15,7 +15,7 @@ from ptjax import checks, mesh, progress
 from ptjax import config as config_lib
 from ptjax.config import UserError
 from ptjax.data import tokenizer
-from ptjax.methods import base
+from ptjax.methods import base, template
 from ptjax.parts import Parts
 from ptjax.tuned import base as tuned_base
 from ptjax.weights import load, outline
@@ -33,7 +33,6 @@ def parts(config: ConfigDict) -> Parts:
   if config.train.loss == 'text':
     # By its config.json alone, before weights are fetched or read.
     _check_loss(config, outline.outline(config.model).model)
-  method = base.make(config.method)
   layout = mesh.make(config)
   loaded = load.load(
     config.model,
@@ -42,6 +41,10 @@ def parts(config: ConfigDict) -> Parts:
     placement=layout.frozen,
   )
   pieces = _pieces(config, loaded)
+  config.method.template = template.in_pieces(
+    config.method.template, lambda word: pieces.encode(pieces.joint + word)
+  )
+  method = base.make(config.method)
   # Of several ends the one that texts have.
   tuned_model = _tuned_model(
     *(config, loaded, method),

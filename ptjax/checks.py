@@ -101,6 +101,12 @@ def _check_train(config: ConfigDict) -> None:
       f'train.accumulate={train.accumulate} micro-batches'
     )
   one_of('train.loss', train.loss, ('targets', 'text'))
+  if train.loss == 'text' and base.make(config.method).places.behind:
+    raise UserError(
+      'train.loss=text says the input too, behind which '
+      f'method.template={config.method.template!r} has virtual tokens; leave '
+      'them out, or use train.loss=targets'
+    )
   if not 0 <= train.dropout < 1:
     raise UserError(f'train.dropout={train.dropout} must be in [0, 1)')
 

@@ -75,10 +75,14 @@ def default() -> ConfigDict:
 
   # What trains.
   c.method = ConfigDict()
-  # soft_prompt | model_tuning | lora | ia3 | bitfit | hard_prompt | none
+  # soft_prompt | p_tuning | prefix_tuning | model_tuning | lora | ia3 |
+  # bitfit | hard_prompt | none
   c.method.name = 'soft_prompt'
-  c.method.length = 100  # virtual tokens
-  c.method.init = 'labels'  # labels | vocabulary | uniform | text | file
+  c.method.length = 100  # virtual tokens, or places of a prefix
+  # labels | vocabulary | uniform | text | file; of prefix_tuning also zeros
+  c.method.init = 'labels'
+  # Of soft_prompt, p_tuning: '{3} {input} {3} ? {3}'; '' = length in front.
+  c.method.template = ''
   c.method.low = -0.5  # of init=uniform
   c.method.high = 0.5  # of init=uniform
   c.method.population = 5000  # first vocabulary rows that are drawn from
@@ -89,7 +93,13 @@ def default() -> ConfigDict:
   c.method.separator = '\n\n'  # of hard_prompt: between these and the input
   c.method.rank = 8  # of lora
   c.method.alpha = 16.0  # of lora: its maps are multiplied by alpha / rank
-  c.method.targets = ()  # of lora, ia3, bitfit: ends of linear maps' names
+  # Ends of names: of linear maps (lora, ia3, bitfit), of attentions
+  # (prefix_tuning: attention, self_attention, cross_attention).
+  c.method.targets = ()
+  c.method.encoder = 'lstm'  # of p_tuning: lstm | mlp
+  # Units of p_tuning's network, 0 = by the width; of prefix_tuning's mlp, 0 =
+  # no mlp.
+  c.method.hidden = 0
   # Prompts trained side by side on one copy of the weights: seeds x lr x init.
   c.population = ConfigDict()
   c.population.seeds = 1  # members that differ in seed: seed, seed + 1, …
@@ -195,6 +205,8 @@ def miniature(c: ConfigDict, *, method: str = 'soft_prompt') -> ConfigDict:
 # al. 2021), and the rate for the embedded ones, which was found on them.
 OPTIMIZERS: dict[str, tuple[str, float, float, float]] = {
   'soft_prompt': ('adafactor', 0.3, 1e-5, 0.3),
+  'p_tuning': ('adamw', 1e-3, 0.0, 3e-3),
+  'prefix_tuning': ('adamw', 5e-3, 0.0, 3e-2),
   'model_tuning': ('adamw', 3e-4, 0.0, 5e-4),
   'lora': ('adamw', 1e-3, 0.0, 5e-3),
   'ia3': ('adamw', 8e-3, 0.0, 3e-2),

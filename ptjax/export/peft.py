@@ -1,7 +1,8 @@
 """Adapters as PEFT has them: adapter_config.json and adapter_model.safetensors.
 
 Owns that folder for soft prompts, both ways, by PEFT 0.21.2; which of its
-adapters are none; and whether one is of the model at hand. The file names no
+adapters are none; and whether one is of the model at hand. What a prefix holds
+stands in `prefix`. The file names no
 model but in words, so what can be compared is: kind, width, layers, heads and
 the base model's name.
 
@@ -12,6 +13,8 @@ the base model's name.
 import dataclasses
 import json
 import pathlib
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,7 @@ import safetensors.numpy
 
 from ptjax import files
 from ptjax.config import UserError
+from ptjax.export import prefix
 from ptjax.export.prompt import Prompt
 from ptjax.weights import hf, settings
 
@@ -33,6 +37,8 @@ _KINDS = {'SEQ_2_SEQ_LM': 'encoder-decoder', 'CAUSAL_LM': 'decoder-only'}
 
 # A P-tuning file holds what its encoder made of its parameters: a soft prompt.
 _SOFT = ('PROMPT_TUNING', 'P_TUNING')
+_NETWORKS = {'lstm': 'LSTM', 'mlp': 'MLP'}  # which is not in the file
+_READ = (*_SOFT, prefix.KIND)
 # Their numbers are in the weights as soon as PEFT has merged them.
 _MERGED = ('LORA', 'IA3', 'ADALORA', 'LOHA', 'LOKR', 'OFT', 'BOFT', 'VERA')
 
@@ -44,7 +50,9 @@ _IGNORED = {
   'encoder_num_layers',
   'encoder_reparameterization_type',
   'inference_mode',
+  'init_weights',
   'peft_version',
+  'prefix_projection',
   'prompt_tuning_init',
   'prompt_tuning_init_text',
   'revision',
@@ -82,12 +90,12 @@ def is_adapter(path: pathlib.Path) -> bool:
 
 
 def read(path: pathlib.Path) -> Prompt:
-  """The soft prompt of an adapter's folder.
+  """The soft prompt or prefix of an adapter's folder.
 
   Its record has `base`, for `misfit`; values are as in the file, as float32.
 
   Raises:
-    UserError: it is no soft prompt, a pickle, or not as PEFT writes it.
+    UserError: it is none of these, a pickle, or not as PEFT writes it.
   """
   folder = path if path.is_dir() else path.parent
   if path.name == PICKLE or not (folder / MODEL).is_file():
@@ -95,13 +103,16 @@ def read(path: pathlib.Path) -> Prompt:
   values = _config(folder / CONFIG)
   said = settings.Said(values, str(folder / CONFIG))
   kind, task_type = said.text('peft_type'), said.text('task_type')
-  if kind not in _SOFT:
+  wired = task_type != 'SEQ_2_SEQ_LM'
+  if kind not in _SOFT and not (kind == prefix.KIND and wired):
     raise UserError(_no_soft_prompt(folder, kind, task_type))
   if task_type not in _KINDS:
     raise UserError(
       f'{folder}: an adapter for task_type {task_type or None}, but a soft '
       f'prompt is read of {" and ".join(_KINDS)}; train one of these'
     )
+  if kind == prefix.KIND:
+    return _prefix(folder, said)
   length = said.whole('num_virtual_tokens', None)
   base = Base(
     name=said.text('base_model_name_or_path'),
@@ -117,10 +128,7 @@ def read(path: pathlib.Path) -> Prompt:
     parts <= two, 'num_transformer_submodules', parts, f'at most {two}'
   )
   if left := _unknown(values):
-    raise UserError(
-      f'{folder / CONFIG} says {left}, which is not known here; if it does not '
-      'change the result, remove it from the file'
-    )
+    raise _not_known(folder, left)
   rows = _rows(folder / MODEL, length=length, parts=parts, width=base.width)
   base = dataclasses.replace(base, width=rows.shape[1])
   record = {'method': {'name': 'soft_prompt'}, 'base': dataclasses.asdict(base)}
@@ -128,36 +136,85 @@ def read(path: pathlib.Path) -> Prompt:
   return Prompt(name, {'prompt': {'encoder': rows}}, record, str(folder))
 
 
-def write(path: pathlib.Path, rows_PxD: Any, base: Base) -> pathlib.Path:
+def _prefix(folder: pathlib.Path, said: settings.Said) -> Prompt:
+  """A prefix, whose width and heads are those of its keys, not the model's."""
+  base = Base(
+    name=said.text('base_model_name_or_path'),
+    task_type='CAUSAL_LM',
+    width=0,
+    layers=said.values.get('num_layers') or 0,
+    heads=0,
+  )
+  own, method = prefix.read(said, folder / MODEL)
+  if left := _unknown(said.values):
+    raise _not_known(folder, left)
+  record = {'method': method, 'base': dataclasses.asdict(base)}
+  return Prompt(folder.resolve().name, own, record, str(folder))
+
+
+def write(
+  path: pathlib.Path,
+  rows_PxD: Any,
+  base: Base,
+  *,
+  method: Mapping[str, Any] = MappingProxyType({}),
+) -> pathlib.Path:
   """Writes a folder that PEFT loads, and would write byte for byte.
 
   A T5's prompt is written with num_transformer_submodules=1, [P, D]: without
   the rows that nothing reads.
+
+  Args:
+    method: settings of the method; of p_tuning also its network is named.
   """
   rows = np.ascontiguousarray(rows_PxD, np.float32)
-  values = {
+  said = {
     'auto_mapping': None,
-    'base_model_name_or_path': base.name,
-    'inference_mode': True,
     'modules_to_save': None,
     'num_attention_heads': base.heads,
     'num_layers': base.layers,
     'num_transformer_submodules': 1,
     'num_virtual_tokens': rows.shape[0],
-    'peft_type': 'PROMPT_TUNING',
-    'peft_version': VERSION,
-    'prompt_tuning_init': 'RANDOM',  # else it would ask for a tokenizer
-    'prompt_tuning_init_text': None,
     'revision': None,
-    'task_type': base.task_type,
     'token_dim': rows.shape[1],
-    'tokenizer_kwargs': None,
-    'tokenizer_name_or_path': None,
+  }
+  if method.get('name') == 'p_tuning':
+    said |= {
+      'encoder_dropout': 0.0,
+      'encoder_hidden_size': method.get('hidden') or rows.shape[1],
+      'encoder_num_layers': 2,
+      'encoder_reparameterization_type': _NETWORKS.get(method.get('encoder')),
+      'peft_type': 'P_TUNING',
+    }
+  else:
+    said |= {
+      'peft_type': 'PROMPT_TUNING',
+      'prompt_tuning_init': 'RANDOM',  # else it would ask for a tokenizer
+      'prompt_tuning_init_text': None,
+      'tokenizer_kwargs': None,
+      'tokenizer_name_or_path': None,
+    }
+  return save(path, {_TENSOR: rows}, said, base=base)
+
+
+def save(
+  path: pathlib.Path,
+  tensors: dict[str, np.ndarray],
+  said: dict[str, Any],
+  *,
+  base: Base,
+) -> pathlib.Path:
+  """Writes an adapter's folder, its settings as PEFT orders them."""
+  values = said | {
+    'base_model_name_or_path': base.name,
+    'inference_mode': True,
+    'peft_version': VERSION,
+    'task_type': base.task_type,
   }
   with files.replaced(path / MODEL) as aside:
     # As bytes: a full disk is then an OSError, as of any other file.
     metadata = {'format': 'pt'}
-    aside.write_bytes(safetensors.numpy.save({_TENSOR: rows}, metadata))
+    aside.write_bytes(safetensors.numpy.save(tensors, metadata))
   with files.replaced(path / CONFIG) as aside:
     aside.write_text(json.dumps(values, indent=2, sort_keys=True))
   return path
@@ -230,7 +287,7 @@ def _no_soft_prompt(folder: pathlib.Path, kind: str, task_type: str) -> str:
       f'{found} is no prompt; merge it by PEFT (merge_and_unload) and give the '
       'saved model as model=FOLDER'
     )
-  return f'{found} is not read as a prompt, only {" and ".join(_SOFT)} are'
+  return f'{found} is not read as a prompt, only {", ".join(_READ)} are'
 
 
 def _config(path: pathlib.Path) -> dict[str, Any]:
@@ -252,6 +309,13 @@ def _unknown(values: dict[str, Any]) -> str:
   """What is left and says something; null and false say nothing."""
   left = {k: v for k, v in values.items() if k not in _IGNORED}
   return ', '.join(f'{k}={v!r}' for k, v in sorted(left.items()) if v)
+
+
+def _not_known(folder: pathlib.Path, left: str) -> UserError:
+  return UserError(
+    f'{folder / CONFIG} says {left}, which is not known here; if it does not '
+    'change the result, remove it from the file'
+  )
 
 
 def _rows(

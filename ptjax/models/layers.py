@@ -299,17 +299,31 @@ class Attention(nn.Module):
     *,
     deterministic: bool,
   ) -> jax.Array:
-    """Each bias is added to the scores [B, H, T, S] by broadcasting."""
+    """Each bias is added to the scores [B, H, T, S] by broadcasting.
+
+    Its ports stand in `ports`.
+    """
     query_BxHxTxK = self._heads(self.query(x_BxTxD)).swapaxes(1, 2)
+    key_BxHxKxS = self._behind('prefix_key', key_BxHxKxS, axis=3)
+    value_BxHxSxK = self._behind('prefix_value', value_BxHxSxK, axis=2)
     scores_BxHxTxS = products.product(query_BxHxTxK, key_BxHxKxS)
     for bias in biases:
-      scores_BxHxTxS = scores_BxHxTxS + bias
+      # Some reach over a prefix too, which not every attention has.
+      scores_BxHxTxS += bias[..., -scores_BxHxTxS.shape[-1] :]
     (weights_BxHxTxS,) = softmax.over([scores_BxHxTxS], x_BxTxD.dtype)
     weights_BxHxTxS = self.dropout(weights_BxHxTxS, deterministic=deterministic)
     mixed_BxHxTxK = products.product(weights_BxHxTxS, value_BxHxSxK)
     mixed_BxHxTxK = mixed_BxHxTxK.astype(x_BxTxD.dtype)
     mixed_BxTxHxK = mixed_BxHxTxK.swapaxes(1, 2)
     return self.out(mixed_BxTxHxK.reshape(*x_BxTxD.shape[:2], -1))
+
+  def _behind(self, port: str, own: jax.Array, *, axis: int) -> jax.Array:
+    """Keys or values behind those of a prefix, which all rows share."""
+    prefix = ports.read(self, port)
+    if prefix is None:
+      return own
+    front = jnp.broadcast_to(prefix, (own.shape[0], *prefix.shape))
+    return jnp.concatenate([front.astype(own.dtype), own], axis=axis)
 
   def _heads(self, x: jax.Array) -> jax.Array:
     return x.reshape(*x.shape[:-1], self.num_heads, self.head_size)

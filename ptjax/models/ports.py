@@ -12,12 +12,19 @@ A linear map of I inputs and O features, one axis or several, reads
   delta_bias  [O]           added to the bias, or a bias where there is none
   scale       [O]           of what comes out, bias included
 
-and a norm that has a bias delta_bias. In layers all have an axis N in front.
+and a norm that has a bias delta_bias. An attention reads
+
+  prefix_key    [H, K, P]   keys in front of its own, after rotary, for each row
+  prefix_value  [H, P, K]   and their values
+
+In layers all have an axis N in front. For which rows a prefix counts is told
+beside it: T5 by a mask that is longer than its input, a decoder-only model by a
+`Prefix`, as which this port is handed to it.
 
   B batch            D model width       V vocabulary
   L input length     H heads             N layers
   T target length    K head size         C choices
-  P prompt length    F mlp width         S length attended to (J or T)
+  P prompt length    F mlp width         S length attended to: J or T, and P
   J = P + L          M prompts in use    G heads that share a key head
   R rank
 """
@@ -29,6 +36,9 @@ COLLECTION = 'ports'
 
 # Rows of virtual tokens, [P, D] or [B, P, D]: id V + i reads row i.
 PROMPT = ('token_embedder', 'prompt')
+
+# Ports of every attention that has a prefix.
+PREFIX = ('prefix_key', 'prefix_value')
 
 # The scope under which parameters and ports have that axis.
 LAYERS = 'layers'

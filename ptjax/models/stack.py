@@ -60,7 +60,7 @@ def stack(
     )
   lifted = {
     method: {
-      'variable_axes': {'params': 0, 'ports': 0},
+      'variable_axes': dict.fromkeys(('params', 'ports', 'intermediates'), 0),
       'split_rngs': {'params': True, 'dropout': True},
       'in_axes': axes,
       'length': length,
