@@ -15,6 +15,8 @@ from ptjax import config as config_lib
 
 METHODS = (
   'soft_prompt',
+  'p_tuning',
+  'prefix_tuning',
   'lora',
   'ia3',
   'bitfit',

@@ -15,7 +15,7 @@ from ptjax import checks, mesh, progress
 from ptjax import config as config_lib
 from ptjax.config import UserError
 from ptjax.data import tokenizer
-from ptjax.methods import base
+from ptjax.methods import base, template
 from ptjax.parts import Parts
 from ptjax.tuned import base as tuned_base
 from ptjax.weights import load, outline
@@ -33,12 +33,18 @@ def parts(config: ConfigDict) -> Parts:
   if config.train.loss == 'text':
     # By its config.json alone, before weights are fetched or read.
     _check_loss(config, outline.outline(config.model).model)
-  method = base.make(config.method)
   layout = mesh.make(config)
   loaded = load.load(
-    config.model, dtype=_dtype(config), placement=layout.frozen
+    config.model,
+    dtype=_dtype(config),
+    int8=config.weights == 'int8',
+    placement=layout.frozen,
   )
   pieces = _pieces(config, loaded)
+  config.method.template = template.in_pieces(
+    config.method.template, lambda word: pieces.encode(pieces.joint + word)
+  )
+  method = base.make(config.method)
   # Of several ends the one that texts have.
   tuned_model = _tuned_model(
     *(config, loaded, method),
@@ -63,7 +69,10 @@ def outlined(config: ConfigDict, layout: mesh.Layout) -> Parts:
   checks.check(config, layout)
   platform = layout.mesh.abstract_mesh.abstract_device.platform
   loaded = outline.outline(
-    config.model, dtype=_dtype(config, platform), place=layout.parts
+    config.model,
+    dtype=_dtype(config, platform),
+    int8=config.weights == 'int8',
+    place=layout.parts,
   )
   _check_loss(config, loaded.model)
   method, eos_id = base.make(config.method), loaded.config.eos_id

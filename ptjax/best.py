@@ -68,7 +68,7 @@ def write(
   loaded, name = parts.loaded, split.short(task)
   # The method's own parameters belong to it even where `tune` froze them.
   own = {k: v for k, v in frozen.items() if k != 'model'}
-  best = jax.device_get(state.best)
+  best, method = jax.device_get(state.best), parts.tuned_model.method
   if not processes.first():
     return
   for i, record in enumerate(known):
@@ -78,7 +78,7 @@ def write(
     file = f'{name}/{i}.safetensors' if several else f'{name}.safetensors'
     prompt.write(
       folder / file,
-      tree.join(tree.at(best, i), own),
+      method.kept(tree.join(tree.at(best, i), own)),
       {
         'model': {'name': loaded.name, 'fingerprint': loaded.fingerprint},
         'method': parts.config.method.to_dict() | {'init': record['init']},

@@ -13,6 +13,7 @@ from ptjax.data import hard_prompt
 from ptjax.methods import base
 
 DTYPES = ('auto', 'float32', 'bfloat16')
+WEIGHTS = ('dtype', 'int8')
 
 # The least that a number may be, and the keys for which it is that.
 _LEAST = {
@@ -53,8 +54,11 @@ def check(config: ConfigDict, layout: mesh.Layout | None = None) -> None:
   """
   config = config_lib.resolved(config)
   one_of('dtype', config.dtype, DTYPES)
+  one_of('weights', config.weights, WEIGHTS)
+  one_of('remat', config.remat, config_lib.REMAT)
   one_of('eval.by', config.eval.by, ('generate', 'rank'))
   one_of('eval.split', config.eval.split, ('dev', 'test'))
+  _check_weights(config)
   _check_population(config)
   _check_least(config)
   _check_train(config)
@@ -69,6 +73,16 @@ def check(config: ConfigDict, layout: mesh.Layout | None = None) -> None:
   _check_answers(config)
   if layout is None:
     mesh.make(config)
+
+
+def _check_weights(config: ConfigDict) -> None:
+  """What trains whole cannot be in eight bits; parts of it `init` refuses."""
+  trains = tuple(config.tune) or base.make(config.method).tune
+  if config.weights == 'int8' and 'model/.*' in trains:
+    raise UserError(
+      'weights=int8 holds the weights in eight bits, which cannot train: set '
+      f'weights=dtype, or another method than {config.method.name}'
+    )
 
 
 def _check_least(config: ConfigDict) -> None:
@@ -87,6 +101,12 @@ def _check_train(config: ConfigDict) -> None:
       f'train.accumulate={train.accumulate} micro-batches'
     )
   one_of('train.loss', train.loss, ('targets', 'text'))
+  if train.loss == 'text' and base.make(config.method).places.behind:
+    raise UserError(
+      'train.loss=text says the input too, behind which '
+      f'method.template={config.method.template!r} has virtual tokens; leave '
+      'them out, or use train.loss=targets'
+    )
   if not 0 <= train.dropout < 1:
     raise UserError(f'train.dropout={train.dropout} must be in [0, 1)')
 

@@ -12,6 +12,9 @@ from ml_collections import ConfigDict
 
 from ptjax import typed
 
+# From most memory to least; see ptjax/models/stack.py.
+REMAT = ('none', 'products', 'linear', 'full')
+
 
 class UserError(ValueError):
   """A mistake of the user: one sentence, no traceback, exit code 2."""
@@ -30,8 +33,14 @@ def default() -> ConfigDict:
   c.any_model = False  # use a prompt of another frozen model, and warn
   c.tokenizer = ''  # folder or hub name; '' = the model's own
   c.dtype = 'auto'  # weights, products: float32 | bfloat16; auto: CPU float32
+  # Kept as: dtype | int8, where linear maps of layers are rounded to eight bits
+  # with a scale an output, half of bfloat16's memory.
+  c.weights = 'dtype'
   c.scan = True  # one compiled layer, looped; False unrolls
-  c.remat = False  # recompute activations in the backward pass: less memory
+  # What the backward pass finds kept; the rest it computes again. From most
+  # memory to least: none (nothing again) | products (of linear maps; weights of
+  # attention) | linear (the first alone) | full (what goes into a layer alone).
+  c.remat = 'products'
 
   # Devices, as data x fsdp x tensor; -1 = the rest of them. See ptjax/mesh.py.
   c.mesh = ConfigDict()
@@ -69,11 +78,14 @@ def default() -> ConfigDict:
 
   # What trains.
   c.method = ConfigDict()
-  # soft_prompt | model_tuning | lora | ia3 | bitfit | adapters | input_tuning |
-  # multitask_prompt | hard_prompt | none
+  # soft_prompt | p_tuning | prefix_tuning | model_tuning | lora | ia3 |
+  # bitfit | adapters | input_tuning | multitask_prompt | hard_prompt | none
   c.method.name = 'soft_prompt'
-  c.method.length = 100  # virtual tokens
-  c.method.init = 'labels'  # labels | vocabulary | uniform | text | file
+  c.method.length = 100  # virtual tokens, or places of a prefix
+  # labels | vocabulary | uniform | text | file; of prefix_tuning also zeros
+  c.method.init = 'labels'
+  # Of soft_prompt, p_tuning: '{3} {input} {3} ? {3}'; '' = length in front.
+  c.method.template = ''
   c.method.low = -0.5  # of init=uniform
   c.method.high = 0.5  # of init=uniform
   c.method.population = 5000  # first vocabulary rows that are drawn from
@@ -87,8 +99,13 @@ def default() -> ConfigDict:
   c.method.alpha = 16.0  # of lora: its maps are multiplied by alpha / rank
   c.method.bottleneck = 64  # of adapters: hidden features
   c.method.ranks = 1  # of multitask_prompt: of each task's own factor
-  c.method.hidden = 0  # of input_tuning: hidden units; 0 = 2 D
-  c.method.targets = ()  # of lora, ia3, bitfit, adapters: ends of maps' names
+  # Ends of names: of linear maps (lora, ia3, bitfit, adapters), of attentions
+  # (prefix_tuning: attention, self_attention, cross_attention).
+  c.method.targets = ()
+  c.method.encoder = 'lstm'  # of p_tuning: lstm | mlp
+  # Units of p_tuning's network and input_tuning's, 0 = by the width; of
+  # prefix_tuning's mlp, 0 = no mlp.
+  c.method.hidden = 0
   # Prompts trained side by side on one copy of the weights: seeds x lr x init.
   c.population = ConfigDict()
   c.population.seeds = 1  # members that differ in seed: seed, seed + 1, …
@@ -158,6 +175,7 @@ def default() -> ConfigDict:
   # --mode=plan: what is not known without data, and what time costs.
   c.plan = ConfigDict()
   c.plan.members = ()  # prompts side by side, a plan each; () = population
+  c.plan.remat = ()  # of REMAT, a plan each; () = remat
   c.plan.functions = ('train', 'decode', 'rank')  # compiled; () = none
   c.plan.targets = 32  # pieces of the longest target, if target_length is 0
   c.plan.choices = 4  # of a row that is ranked
@@ -194,6 +212,8 @@ def miniature(c: ConfigDict, *, method: str = 'soft_prompt') -> ConfigDict:
 # al. 2021), and the rate for the embedded ones, which was found on them.
 OPTIMIZERS: dict[str, tuple[str, float, float, float]] = {
   'soft_prompt': ('adafactor', 0.3, 1e-5, 0.3),
+  'p_tuning': ('adamw', 1e-3, 0.0, 3e-3),
+  'prefix_tuning': ('adamw', 5e-3, 0.0, 3e-2),
   'model_tuning': ('adamw', 3e-4, 0.0, 5e-4),
   'lora': ('adamw', 1e-3, 0.0, 5e-3),
   'ia3': ('adamw', 8e-3, 0.0, 3e-2),

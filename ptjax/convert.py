@@ -5,6 +5,7 @@ its model's sizes, vLLM's requests hold its embedding, and merged weights are
 its own. Layouts stand in `export` and `weights.save`.
 """
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -20,9 +21,12 @@ from ptjax.export import (
   multitask,
   names,
   peft,
+  prefix,
   serving,
 )
 from ptjax.export.prompt import Prompt
+from ptjax.methods import base as methods
+from ptjax.tuned import base as tuned_base
 from ptjax.weights import families, load, save
 
 # What may lie beside the weights, in Hugging Face's layout, and stays true.
@@ -74,6 +78,9 @@ def run(
   if form == 'hf':
     _merged(config, prompts[0], target, say=say)
     return
+  if form == 'peft' and prefix.holds(prompts[0]):
+    _prefix(config, prompts[0], target, say=say)
+    return
   base = None
   if form == 'peft' and maps_to_peft.holds(prompts[0]):
     _adapter(config, prompts[0], target, say=say)
@@ -98,6 +105,27 @@ def _adapter(
   peft.save(folder, tensors, said, base=prompted.base(loaded))
 
 
+def _prefix(
+  config: Any, found: Prompt, target: str, *, say: Callable[[str], None]
+) -> None:
+  """A prefix, for the model of its sizes."""
+  tensors, said = prefix.adapter(found)
+  loaded = load.load(config.model, parameters=False)
+  prompted.check_model(found, loaded, strict=not config.any_model, say=say)
+  known = tuned_base.make(loaded.model, methods.make(config.method)).attentions
+  here = [dataclasses.astuple(sizes) for sizes in known.values()]
+  heads = said['num_attention_heads']
+  theirs = said['num_layers'], heads, said['token_dim'] // heads
+  if here != [theirs]:
+    raise UserError(
+      f'{found.path} is a prefix of {theirs} layers, heads and features, but '
+      f'the attentions of {loaded.name} have {", ".join(map(str, here))}; name '
+      'its model'
+    )
+  folder = pathlib.Path(target).expanduser()
+  peft.save(folder, tensors, said, base=prompted.base(loaded))
+
+
 def _base(config: Any, found: Prompt, *, say: Callable[[str], None]) -> Any:
   """The model by its files' description; nothing of it is kept."""
   loaded = load.load(config.model, parameters=False)
@@ -116,7 +144,7 @@ def _requests(
 ) -> None:
   """Rows with `prompt_embeds`, as vLLM's completions take them."""
   for found in prompts:
-    found.rows  # noqa: B018 (only a soft prompt has embeddings)
+    formats.check_front(found)
   rows = list(serve.read_rows(source, 'predict'))
   server = serve.Server(_exact(config), prompts)
   if not server.parts.causal:

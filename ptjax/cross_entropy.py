@@ -17,7 +17,7 @@ import jax.numpy as jnp
 Tree = Any
 
 # Rows of logits at a time: fewer make small products, more leave the caches.
-ROWS = 128
+ROWS = 256
 
 
 def of_logits(

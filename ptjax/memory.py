@@ -24,7 +24,7 @@ def member_bytes(
   length: int,
   target: int,
   itemsize: int,
-  remat: bool,
+  remat: str,
   full_text: bool = False,
   tensor: int = 1,
 ) -> int:
@@ -37,7 +37,7 @@ def member_bytes(
     length: pieces of an input.
     target: pieces of a target.
     itemsize: of the compute dtype; scores and logits are float32.
-    remat: whether a layer keeps its input only.
+    remat: what the layers keep, one of `config.REMAT`.
     full_text: whether inputs are said too, so that they have logits.
     tensor: parts that each layer is cut in, as `mesh.tensor`.
   """
@@ -47,9 +47,10 @@ def member_bytes(
     config, **shapes, target=target, itemsize=itemsize, tensor=tensor
   )
   kept = 0
-  for count, whole, positions in layers:
+  for count, linear, scores, positions in layers:
     entry = batch * positions * config.d_model * itemsize
-    kept += count * entry + whole if remat else count * (entry + whole)
+    each, at_work = _kept(remat, linear, scores, itemsize)
+    kept += count * (entry + each) + at_work
   # A frozen head's logits are held a few rows at a time: the rows, their
   # probabilities, and what of these goes back.
   said = batch * (target + length if full_text else target)
@@ -58,8 +59,24 @@ def member_bytes(
   return kept + logits
 
 
-# Layers of a kind, bytes that one keeps, and its positions.
-Layers = tuple[int, int, int]
+# Layers of a kind, bytes of the results of one's linear maps, its scores of
+# attention, and its positions.
+Layers = tuple[int, int, int, int]
+
+
+def _kept(
+  remat: str, linear: int, scores: int, itemsize: int
+) -> tuple[int, int]:
+  """(bytes that a layer keeps, what one holds while it is computed again)."""
+  weighed = linear + scores * itemsize
+  kept = {
+    'none': weighed,
+    'products': weighed,
+    'linear': linear,
+    'full': 0,
+  }[remat]
+  # While it is at work, its scores and their powers too, in float32.
+  return kept, weighed + scores * 8 - kept
 
 
 def _causal(
@@ -68,11 +85,11 @@ def _causal(
   inner = config.num_heads * config.head_size // tensor
   own = length + target
   scores = batch * config.num_heads * own * (own + prompt) // tensor
-  # A loop over layers keeps their products; a gated mlp has two of its width.
+  # A gated mlp has two of its width.
   row = 3 * config.d_model + 4 * inner + 2 * config.d_ff // tensor
-  whole = batch * own * row * itemsize + scores * 4
   # The prompt is run once, whatever the number of rows.
-  return [(config.num_layers, whole + prompt * row * itemsize, own)]
+  linear = (batch * own + prompt) * row * itemsize
+  return [(config.num_layers, linear, scores, own)]
 
 
 def _encoder_decoder(
@@ -83,20 +100,20 @@ def _encoder_decoder(
   mlp = (3 if config.gated else 2) * config.d_ff // tensor
   wide = 4 * config.d_model
 
-  def attention(queries: int, keys: int) -> int:
-    scores = batch * config.num_heads * queries * keys // tensor
-    projected = 2 * queries + 2 * keys
-    return batch * projected * inner * itemsize + scores * (8 + itemsize)
+  def linear(positions: int, projected: int) -> int:
+    row = positions * (wide + mlp) + projected * inner
+    return batch * row * itemsize
 
-  def rows(positions: int) -> int:
-    return batch * positions * (wide + mlp) * itemsize
+  def scores(pairs: int) -> int:
+    return batch * config.num_heads * pairs // tensor
 
-  encoder = rows(length) + attention(length, length)
-  decoder = rows(target) + attention(target, target)
-  decoder += attention(target, length)
+  pairs = target * target + target * length
+  # Queries and what attention gives; keys and values, of the input too.
+  decoder = linear(target, 6 * target + 2 * length)
+  encoder = linear(length, 4 * length)
   return [
-    (config.num_layers, encoder, length),
-    (config.num_decoder_layers, decoder, target),
+    (config.num_layers, encoder, scores(length * length), length),
+    (config.num_decoder_layers, decoder, scores(pairs), target),
   ]
 
 
@@ -122,7 +139,7 @@ def check(
     f'{(weights + members * each) / GIB:.2f} GiB ({weights / GIB:.2f} of '
     f'weights and {each / GIB:.2f} a member), but there are '
     f'{limit / GIB:.2f}; about {fit} fit: make the population or '
-    'train.batch_size smaller, or set train.accumulate, remat=true or, if you '
+    'train.batch_size smaller, or set train.accumulate, remat=full or, if you '
     'know better, population.memory'
   )
 

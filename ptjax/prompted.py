@@ -19,7 +19,7 @@ from ptjax.tuned.base import causal
 from ptjax.weights import families, load
 
 # Keys of config.method that say what a file must hold, or how it is read.
-SHAPES = ('rank', 'alpha', 'bottleneck', 'hidden', 'targets')
+SHAPES = ('length', 'rank', 'alpha', 'bottleneck', 'targets', 'template')
 
 
 def with_prompts(
@@ -41,10 +41,13 @@ def with_prompts(
   config = config.copy_and_resolve_references()
   if config.method.name != hard_prompt.NAME:
     config.method.name, config.method.init = 'none', 'uniform'  # not started
+    config.method.hidden = 0  # what an mlp made is held, not the mlp
   for found in prompts[:1]:
     _as_recorded(config.method, found)
     if 'prompt' in found.own:
       config.method.length = found.own['prompt']['encoder'].shape[0]
+    if 'input' in found.own:
+      config.method.hidden = found.own['input']['down'].shape[-1]
   made = made.of_method(config.method) if made else assemble.parts(config)
   for found in prompts:
     check_model(found, made.loaded, strict=not config.any_model, say=say)
@@ -68,6 +71,8 @@ def _as_recorded(settings: Any, found: Prompt) -> None:
     for key in SHAPES:
       if key in method:
         settings[key] = type(settings[key])(method[key])
+    if settings.name == 'p_tuning':
+      settings.name = 'soft_prompt'  # is what its network made, which is held
   except (AttributeError, TypeError, ValueError):
     raise UserError(
       f"{found.path}: its record's method is {json.dumps(method)[:80]}, which "

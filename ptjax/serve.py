@@ -145,7 +145,9 @@ class Server:
     self.tuned = tuned
     if not self.mixed:
       self.tuned = tree.at(tuned, 0)
-      self.lengths = [self.parts.tuned_model.method.front]
+    method = self.parts.tuned_model.method
+    if not self.mixed or method.places.behind:
+      self.lengths = [method.front] * len(self.lengths)
 
   def predict(self, rows: Sequence[Row]) -> list[Row]:
     """{'prediction': text} for each row."""

@@ -94,8 +94,12 @@ def at(tree: Tree, i: int) -> Tree:
 
 
 def count(tree: Tree) -> int:
-  """Number of values."""
-  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+  """Number of values; a `kernel_scale` is how a kernel is kept, and none."""
+  return sum(
+    math.prod(leaf.shape)
+    for name, leaf in flatten(tree).items()
+    if not name.endswith('kernel_scale')
+  )
 
 
 def checksum(tree: Tree) -> str:

@@ -54,3 +54,22 @@ def test_on_a_cpu_what_lies_between_two_products_is_wide(tmp_path):
   }
   far = assemble.outlined(c, mesh.abstract(c, 1, platform='gpu'))
   assert far.tuned_model.model.dtype == jnp.bfloat16
+
+
+def test_a_templates_words_become_pieces_and_whole_texts_have_none(tmp_path):
+  words = {
+    'method.init': 'uniform',
+    'method.template': '{2} the cat {input} {1}',
+  }
+  folder = tiny.gpt_folder(tmp_path / 'gpt')
+  made = assemble.parts(config(folder, **words))
+  ids = [made.tokenizer.encode(f' {word}') for word in ('the', 'cat')]
+  assert [len(i) for i in ids] == [1, 1]
+  places = made.tuned_model.method.places
+  assert places.before == (None, None, ids[0][0], ids[1][0])
+  assert made.config.method.template.endswith('{input} {1}')
+  with pytest.raises(UserError, match=r'input too, behind which .*\{1\}'):
+    assemble.parts(config(folder, **words, **{'train.loss': 'text'}))
+  words['method.template'] = '{2} the cat'
+  with pytest.raises(UserError, match='has no place for the input'):
+    assemble.parts(config('nowhere', **words))

@@ -10,10 +10,10 @@ from ptjax.methods import base
 def test_words_take_the_type_of_their_default():
   c = config_lib.apply_words(
     config_lib.default(),
-    'task=cb+rte, train.steps=7,optimizer.lr=1e-2,remat=true,'
+    'task=cb+rte, train.steps=7,optimizer.lr=1e-2,prefix=true,'
     'buckets=(32,64),custom.labels=(no,yes)',
   )
-  assert c.task == 'cb+rte' and c.remat is True
+  assert c.task == 'cb+rte' and c.prefix is True
   assert c.train.steps == 7 and c.optimizer.lr == 0.01
   assert c.buckets == (32, 64) and c.custom.labels == ('no', 'yes')
 
@@ -27,7 +27,7 @@ def test_words_take_the_type_of_their_default():
     ('nothing.like.it=3', "no key 'nothing.like.it'"),
     ('train=3', 'train is a group; set one of its keys: train.'),
     ('train.steps=many', "'many' must be of the type of its default, 30000"),
-    ('remat=maybe', "'maybe' must be of the type"),
+    ('prefix=maybe', "'maybe' must be of the type"),
     ('task', "'task' is not of the form key=value"),
   ],
 )

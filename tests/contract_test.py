@@ -28,6 +28,8 @@ from ptjax.weights import load
 # What trains, with settings that tell its shapes apart.
 METHODS = {
   'soft_prompt': {'length': 3, 'init': 'uniform'},
+  'p_tuning': {'length': 3, 'hidden': 5},
+  'prefix_tuning': {'length': 3, 'init': 'labels'},
   'model_tuning': {},
   'lora': {'rank': 2},
   'ia3': {},
@@ -36,16 +38,34 @@ METHODS = {
   'input_tuning': {'length': 3, 'init': 'uniform', 'hidden': 7},
   'multitask_prompt': {'length': 3, 'init': 'uniform', 'ranks': 2},
 }
+# The same by another setting.
+VARIANTS = {
+  'soft_prompt around': {
+    'name': 'soft_prompt',
+    'template': '{2} {#9} {input} {#7} {1}',
+  },
+  'p_tuning by an mlp, behind': {
+    'name': 'p_tuning',
+    'encoder': 'mlp',
+    'template': '{input} {3}',
+  },
+  'prefix_tuning by an mlp': {
+    'name': 'prefix_tuning',
+    'length': 3,
+    'hidden': 4,
+  },
+}
 # At step 0 these are the untuned model.
 UNTUNED_FIRST = ('model_tuning', 'lora', 'ia3', 'bitfit', 'adapters')
 B, L, T = 4, 9, 5
 
 FULL = pytest.mark.full
+FAMILIES = ('t5', 'gpt2', 'pythia', 'llama')
+CHEAP = [(m, f) for f in ('t5', 'gpt2') for m in METHODS]
+ALL = [(m, f) for f in FAMILIES for m in {**METHODS, **VARIANTS}]
 CASES = [
-  pytest.param(method, family, marks=marks)
-  for family, marks in (('t5', ()), ('gpt2', ()), ('pythia', FULL))
-  for method in METHODS
-] + [pytest.param(method, 'llama', marks=FULL) for method in METHODS]
+  pytest.param(*case, marks=() if case in CHEAP else FULL) for case in ALL
+]
 contract = pytest.mark.parametrize('method,family', CASES)
 
 
@@ -60,7 +80,8 @@ def network(family: str) -> tuple[Any, Any]:
 
 def settings(method: str):
   c = config_lib.default()
-  c.method.update({'name': method, **METHODS.get(method, {})})
+  own = {**METHODS, **VARIANTS}.get(method, {})
+  c.method.update({'name': method, **own})
   return config_lib.resolved(c)
 
 
@@ -167,6 +188,11 @@ def test_shapes_are_those_declared_and_those_that_a_map_has(method, family):
     scope, _, port = name.rpartition('/')
     if scope == 'token_embedder':
       continue
+    if port.startswith('prefix_'):
+      of = found.made.attentions[scope]
+      places = (of.size, 3) if port == 'prefix_key' else (3, of.size)
+      assert leaf.shape == (of.layers, of.heads, *places)
+      continue
     bias = flat.get(f'{scope}/bias')
     kernel = flat.get(f'{scope}/kernel')
     if kernel is None:
@@ -254,7 +280,8 @@ def test_ports_say_what_merged_weights_say(method, family):
   ports = found.made.method.expand(joined)
   biases = any(n.endswith('/bias') for n in tree.flatten(params))
   new = method == 'bitfit' and not biases
-  if not ports or 'token_embedder' in ports or new or method == 'adapters':
+  front = found.made.method.front
+  if not ports or front or new or method == 'adapters':
     pytest.skip('no weights of the model say this')
   frozen = {'model': merged(params, ports)}
   expected, _ = _run(bare(family), {}, frozen, batch())
@@ -280,16 +307,17 @@ def test_rows_depend_on_no_other_row_and_on_no_padding(method, family):
 @contract
 def test_a_file_holds_the_same_bits(method, family, tmp_path):
   found = case(method, family)
-  prompt.write(tmp_path / 'p.safetensors', found.tuned, {})
+  kept = found.made.method.kept(found.tuned)
+  prompt.write(tmp_path / 'p.safetensors', kept, {})
   arrays, _ = prompt.read(tmp_path / 'p.safetensors')
-  assert_same_bits(prompt.nested(arrays), found.tuned)
+  assert_same_bits(prompt.nested(arrays), kept)
+  # What it holds says what was trained.
+  ports = found.made.method.expand(found.tuned)
+  assert_same_bits(found.made.method.expand(kept), ports)
 
 
 # What needs a step or a decoder compiles for seconds.
-EVERY = pytest.mark.parametrize(
-  'method,family',
-  [(m, f) for f in ('t5', 'gpt2', 'pythia', 'llama') for m in METHODS],
-)
+EVERY = pytest.mark.parametrize('method,family', ALL)
 
 
 def begin(found: Case) -> step.TrainState:
@@ -350,6 +378,24 @@ def test_members_of_a_population_are_their_own_runs(method, family):
 
 @FULL
 @EVERY
+def test_what_stands_beside_an_input_can_be_left_out_of_a_row(method, family):
+  found = case(method, family)
+  front = found.made.method.front
+  if not front:
+    pytest.skip('nothing stands beside the input')
+  rows = batch() | {'front': np.asarray([0, front, 0, front], np.int32)}
+  both, _ = _run(found.made, found.tuned, found.frozen, rows)
+  said = np.zeros_like(both)
+  said[rows['target_mask']], _ = run(found, found.tuned, batch())
+  bare = np.zeros_like(both)
+  bare[rows['target_mask']] = untuned(family)
+  for b, expected in enumerate((bare, said, bare, said)):
+    mask = rows['target_mask'][b]
+    assert differ(np.asarray(both)[b][mask], expected[b][mask]) <= 1e-5
+
+
+@FULL
+@EVERY
 def test_a_row_of_a_batch_is_the_row_alone_without_padding(method, family):
   found, rows = case(method, family), batch()
   logits, _ = _run(found.made, found.tuned, found.frozen, rows)
@@ -379,7 +425,7 @@ def test_greedy_steps_say_what_teacher_forcing_says(method, family):
 
 @FULL
 @EVERY
-@pytest.mark.parametrize('changes', [{'remat': True}, {'scan': False}])
+@pytest.mark.parametrize('changes', [{'remat': 'full'}, {'scan': False}])
 def test_however_layers_are_run_the_numbers_are_the_same(
   method, family, changes
 ):

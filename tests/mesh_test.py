@@ -91,6 +91,12 @@ def check_moved(want):
   assert len(np.unique(want['ids/0'])) > 2
 
 
+def check_goes_on(found, want):
+  """What was resumed says what was not interrupted."""
+  rest = {'steps': want['steps'][sharded.SAVED :], 'prompt': want['prompt']}
+  check_same(found, rest)
+
+
 def full(*values):
   return pytest.param(*values, marks=pytest.mark.full)
 
@@ -125,14 +131,40 @@ def test_t5_is_the_same_on_eight_devices(room, alone, shape):
     ('gpt2', (2, 2, 2)),
     *(full('gpt2', shape) for shape in ((8, 1, 1), (2, 4, 1), (1, 1, 8))),
     *(full('neox', shape) for shape in SHAPES),
+    *(full('llama', shape) for shape in SHAPES),
   ],
 )
 def test_causal_models_are_the_same_on_eight_devices(room, alone, model, shape):
-  """Whose prompt is one that all rows read, and is not cut with them."""
-  found, _ = on_eight(room, model, shape)
+  """Whose prompt is one that all rows read, and is not cut with them.
+
+  A checkpoint on the way goes on on one device.
+  """
+  saved = str(room / f'{model}{shape}')
+  found, _ = on_eight(room, model, shape, saved=saved)
   want = alone(model)
   check_moved(want)
   check_same(found, want)
+  one = sharded.config(room, model=str(room / model))
+  check_goes_on(sharded.resumed(one, saved), want)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+  'model,first,second',
+  [
+    ('t5', (2, 4, 1), (1, 1, 8)),
+    ('gpt2', (8, 1, 1), (2, 2, 2)),
+    ('neox', (1, 1, 8), (2, 4, 1)),
+    ('llama', (2, 2, 2), (8, 1, 1)),
+  ],
+)
+def test_a_checkpoint_goes_on_on_another_mesh(
+  room, alone, model, first, second
+):
+  saved = str(room / f'{model}{first}{second}')
+  on_eight(room, model, first, saved=saved)
+  found, _ = on_eight(room, model, second, saved=saved, resumes=True)
+  check_goes_on(found, alone(model))
 
 
 def test_sizes_are_what_is_said_and_the_rest():
@@ -197,3 +229,14 @@ def test_a_vocabulary_that_does_not_divide_lies_whole():
   cut = (None, ('fsdp',), None, ('tensor',), None)
   assert mesh.spec(kernel, (2, 24, 3, 8, 5), sizes) == cut
   assert mesh.spec(('layers', 'embed'), (2, 24), sizes) == (None, None)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize('model', ['t5', 'gpt2'])
+def test_eight_bits_are_the_same_on_eight_devices(room, model):
+  """Each has rounded its own part, by scales of whole inputs."""
+  told = {'model': str(room / model), 'weights': 'int8'}
+  found, _ = on_eight(room, model, (2, 2, 2), changes=told)
+  want = sharded.run(sharded.config(room, **told))
+  check_moved(want)
+  check_same(found, want)

@@ -45,6 +45,6 @@ def test_a_member_takes_its_part_of_rows_or_layers(cut, rows, tmp_path):
     length=24,
     target=4,
     itemsize=2,
-    remat=False,
+    remat='products',
     tensor=8 if cut == 'tensor' else 1,
   )

@@ -18,7 +18,7 @@ import tiny
 from flax.core import meta
 from goldens import causal_models
 
-from ptjax import assemble, checks, cross_entropy, population, step
+from ptjax import assemble, checkpoint, checks, cross_entropy, population, step
 from ptjax import config as config_lib
 from ptjax.data import split
 from ptjax.weights import load, save
@@ -32,8 +32,14 @@ CAUSAL = {
     'pythia',
     {'d_model': 32, 'head_size': 4, 'rotary_size': 2, 'vocab_size': 64},
   ),
+  # Two queries a key; a vocabulary that two divide, and no more.
+  'llama': (
+    'llama',
+    {'d_model': 24, 'num_heads': 16, 'num_kv_heads': 8, 'vocab_size': 62},
+  ),
 }
 STEPS = 10
+SAVED = 4  # at which a checkpoint is written
 
 
 def make_room(room: pathlib.Path) -> pathlib.Path:
@@ -73,38 +79,75 @@ def config(room: pathlib.Path, mesh=(-1, 1, 1), **changes):
   return config_lib.update(config_lib.default(), {**values, **changes})
 
 
-def run(c) -> dict[str, np.ndarray]:
-  """Loss, gradient, ten steps, greedy ids and rank scores of two members."""
-  # As on an accelerator: side by side. What else this process tests is not.
-  with mock.patch.object(step, 'at_once', lambda members, _: members):
-    return _run(c)
+def run(c, saved: str = '') -> dict[str, np.ndarray]:
+  """Loss, gradient, ten steps, greedy ids and rank scores of two members.
+
+  Args:
+    saved: folder of a checkpoint on the way; '' = none.
+  """
+  with _side_by_side():
+    return _run(c, saved)
 
 
-def _run(c) -> dict[str, np.ndarray]:
+def resumed(c, saved: str) -> dict[str, np.ndarray]:
+  """The steps behind that checkpoint, and the prompts at their end."""
+  with _side_by_side():
+    made, splits, (tuned, frozen) = _begun(c)
+    state, _ = _checkpoints(saved).restore(made.state(tuned))
+    assert (np.asarray(state.step) == SAVED).all()
+    state, steps = _steps(made, state, frozen, splits['train'])
+    return {'steps': steps, 'prompt': np.asarray(_prompt(state.tuned))}
+
+
+def _side_by_side():
+  # As on an accelerator. What else this process tests is not.
+  return mock.patch.object(step, 'at_once', lambda members, _: members)
+
+
+def _begun(c):
   checks.check(c)
   made = assemble.parts(c)
   (task,) = split.tasks(c)
-  splits = _load(made, task)
-  tuned, frozen = made.init(labels=task.init_words)
-  batches = train_batches(made, splits['train'])
-  first = next(batches)
+  return made, _load(made, task), made.init(labels=task.init_words)
+
+
+def _run(c, saved: str) -> dict[str, np.ndarray]:
+  made, splits, (tuned, frozen) = _begun(c)
+  first = next(train_batches(made, splits['train']))
   # Now: the step donates its state.
-  out = {'start': np.asarray(tuned['prompt']['encoder'])}
+  out = {'start': np.asarray(_prompt(tuned))}
   out['loss'], out['gradient'] = gradient(made, tuned, frozen, first)
-  state, losses = made.state(tuned), []
-  for _, batch in zip(range(STEPS), train_batches(made, splits['train'])):
-    state, metrics = made.train_step(state, frozen, batch)
-    losses.append(np.stack([metrics[k] for k in sorted(metrics)]))
-  out['steps'], out['prompt'] = (
-    np.stack(losses),
-    state.tuned['prompt']['encoder'],
+  state, out['steps'] = _steps(
+    made, made.state(tuned), frozen, splits['train'], saved
   )
+  out['prompt'] = _prompt(state.tuned)
   rows = {'batch_size': c.eval.batch_size, 'with_choices': True}
   for number, batch in enumerate(splits['dev'].eval_batches(**rows)):
     ids = made.answers(state.tuned, frozen, batch, max_length=6)
     nats, _ = made.choices(state.tuned, frozen, batch)
     out |= {f'ids/{number}': ids, f'nats/{number}': nats}
   return {name: np.asarray(value) for name, value in out.items()}
+
+
+def _checkpoints(folder: str):
+  return checkpoint.Checkpoints(pathlib.Path(folder))
+
+
+def _prompt(tuned):
+  return tuned['prompt']['encoder']
+
+
+def _steps(made, state, frozen, data, saved: str = ''):
+  """(state at step STEPS, what each step said)."""
+  start, said = int(np.asarray(state.step)[0]), []
+  for at, batch in zip(range(start, STEPS), train_batches(made, data, start)):
+    if saved and at == SAVED:
+      kept = _checkpoints(saved)
+      kept.save(at, state, {})
+      kept.wait()
+    state, metrics = made.train_step(state, frozen, batch)
+    said.append(np.stack([metrics[k] for k in sorted(metrics)]))
+  return state, np.stack(said)
 
 
 def _load(made, task):
@@ -114,7 +157,7 @@ def _load(made, task):
   )
 
 
-def train_batches(made, data):
+def train_batches(made, data, start: int = 0):
   """Each member's, of which this process makes its share."""
   c = made.config
   return population.stack(
@@ -122,7 +165,7 @@ def train_batches(made, data):
       data.train_batches(
         batch_size=c.train.batch_size,
         seed=member.seed,
-        start_step=0,
+        start_step=start,
         share=made.layout.share,
       )
       for member in made.members
@@ -143,7 +186,7 @@ def gradient(made, tuned, frozen, batch):
   each = jax.vmap(jax.value_and_grad(loss), in_axes=(0, None, 0))
   function = jax.jit(each, out_shardings=made.layout.whole)
   total, grads = made._placed(function, axis=1)(tuned, frozen, batch)
-  return total, grads['prompt']['encoder']
+  return total, _prompt(grads)
 
 
 def collectives(c) -> list[tuple[str, str]]:
@@ -167,7 +210,8 @@ def collectives(c) -> list[tuple[str, str]]:
 
 def main(given: dict) -> None:
   c = config(pathlib.Path(given['room']), given['mesh'], **given['changes'])
-  out = run(c)
+  again, saved = given.get('resumes'), given.get('saved', '')
+  out = resumed(c, saved) if again else run(c, saved)
   if not jax.process_index():
     np.savez(given['out'], **out)
   if given.get('collectives'):

@@ -1,5 +1,6 @@
 """`python -m ptjax.bench population [--members=1,2,5 …]`: what it costs, as
-ratios of what is timed side by side in one run; `causal`, `t5` against PEFT.
+ratios of what is timed side by side in one run; `causal`, `t5` against PEFT;
+`load`, what several processes take to load a model.
 
 Owns the command line. Exit codes as in `ptjax.main`.
 """
@@ -32,10 +33,10 @@ def _run(asked: argparse.Namespace) -> None:
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   # After the environment: jax reads it when it is imported.
   from ptjax import workdir
-  from ptjax.bench import compiling, real, tables, versus_tables
+  from ptjax.bench import compiling, load_tables, real, tables, versus_tables
 
   about = {'benchmark': asked.benchmark, 'machine': tables.machine()}
-  about['repeats'] = asked.repeats
+  about['repeats'] = getattr(asked, 'repeats', 0)
   folder = pathlib.Path(asked.out).expanduser() if asked.out else None
   folder = folder or workdir.fresh('bench', root=pathlib.Path('runs'))
   if asked.benchmark in ('causal', 't5'):
@@ -44,6 +45,8 @@ def _run(asked: argparse.Namespace) -> None:
     found, said, draw = _compile(asked), compiling, compiling.draw
   elif asked.benchmark == 'real':
     found, said, draw = _real(asked), real, versus_tables.draw
+  elif asked.benchmark == 'load':
+    found, said, draw = _load(asked), load_tables, load_tables.draw
   else:
     found, said, draw = _population(asked), tables, tables.draw
   found = {**about, **found}
@@ -121,6 +124,19 @@ def _compile(asked: argparse.Namespace) -> dict[str, Any]:
   return compiling.run(plan)
 
 
+def _load(asked: argparse.Namespace) -> dict[str, Any]:
+  from ptjax.bench import load
+
+  plan = load.plan(
+    gigabytes=asked.gigabytes,
+    processes=asked.processes,
+    cuts=asked.cut,
+    dtypes=asked.dtype,
+    files=asked.files,
+  )
+  return load.run(plan)
+
+
 class _Parser(argparse.ArgumentParser):
   def error(self, message: str) -> NoReturn:
     raise UserError(f'{message}; see python -m ptjax.bench --help')
@@ -155,8 +171,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
   _peer(kinds, 't5', 'T5', shapes=t5, works='train, rank, generate')
   _of_real(kinds)
   _of_compile(kinds)
+  _of_load(kinds)
   asked = parser.parse_args(list(argv))
-  for name in ('members', 'batch', 'input', 'prompt', 'layers', 'repeats'):
+  counts = ('members', 'batch', 'input', 'prompt', 'layers', 'repeats')
+  for name in (*counts, 'processes'):
     _positive(name, getattr(asked, name, 1))
   return asked
 
@@ -197,7 +215,7 @@ def _of_real(kinds: Any) -> None:
     '--no-fixed', action='store_true', help='leave out the fixed length'
   )
   parser.add_argument('--repeats', type=_count, default=3, help='pairs')
-  parser.add_argument('--out', default='', help='folder of JSON and picture')
+  _out(parser)
 
 
 def _of_compile(kinds: Any) -> None:
@@ -209,7 +227,28 @@ def _of_compile(kinds: Any) -> None:
   )
   parser.add_argument('--shapes', type=_words, default=(), help='T5 widths')
   parser.add_argument('--repeats', type=_count, default=3, help='starts')
-  parser.add_argument('--out', default='', help='folder of JSON and picture')
+  _out(parser)
+
+
+def _of_load(kinds: Any) -> None:
+  parser = kinds.add_parser(
+    'load', help='a sharded checkpoint by processes', allow_abbrev=False
+  )
+  parser.add_argument(
+    '--gigabytes', type=float, default=1.0, help='of the random checkpoint'
+  )
+  parser.add_argument(
+    '--processes', type=_counts, default=(), help='such as 1,2,4'
+  )
+  for flag, what in (
+    ('cut', 'mesh axes: fsdp, tensor'),
+    ('dtype', 'kept in: float32, bfloat16, int8'),
+  ):
+    parser.add_argument(f'--{flag}', type=_words, default=(), help=what)
+  parser.add_argument(
+    '--files', default='float32', help='type in the files, or bfloat16'
+  )
+  _out(parser)
 
 
 def _sizes(parser: argparse.ArgumentParser, shapes: str) -> None:
@@ -227,6 +266,10 @@ def _sizes(parser: argparse.ArgumentParser, shapes: str) -> None:
     help=f'{shapes}; of random weights',
   )
   parser.add_argument('--repeats', type=_count, default=5, help='pairs')
+  _out(parser)
+
+
+def _out(parser: argparse.ArgumentParser) -> None:
   parser.add_argument('--out', default='', help='folder of JSON and picture')
 
 

@@ -35,11 +35,12 @@ def machine() -> dict[str, Any]:
 def head(found: dict[str, Any]) -> str:
   """What it was measured on."""
   about = found['machine']
-  load = about['load']
+  load, pairs = about['load'], found['repeats']
   return (
     f'{about["device"]} ({about["platform"]}), {about["cores"]} cores'
     + ('' if load is None else f', load {load:.1f} at the start')
-    + f', jax {about["jax"]}; {found["repeats"]} pairs'
+    + f', jax {about["jax"]}'
+    + (f'; {pairs} pairs' if pairs else '')
   )
 
 

@@ -54,11 +54,12 @@ def open_bank(
 
 
 def same_model(prompts: Sequence[Prompt]) -> None:
-  """Refuses prompts of different frozen models, methods or widths."""
+  """Refuses prompts of different models, methods, templates or widths."""
   for what, of in (
     ('frozen model', lambda p: p.record.get('model', {}).get('fingerprint')),
     ('method', lambda p: p.record.get('method', {}).get('name')),
     ('method.alpha', _alpha),
+    ('template', lambda p: p.record.get('method', {}).get('template', '')),
     ('width', lambda p: p.rows.shape[1] if _soft(p) else None),
   ):
     known = {p.path: of(p) for p in prompts if of(p) is not None}

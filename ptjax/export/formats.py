@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Sequence
 
 from ptjax.config import UserError, one_of
-from ptjax.export import bank, maps_to_peft, npy, peft, serving
+from ptjax.export import bank, maps_to_peft, npy, peft, prefix, serving
 from ptjax.export.prompt import Prompt
 
 # bank: any number of prompts in a file; npy: a bare array [P, D]; t5x: the
@@ -31,10 +31,23 @@ def check(prompts: Sequence[Prompt], *, form: str) -> None:
       f'--format={form} holds one prompt, but --prompt names {len(prompts)}; '
       'name one, or use --format=bank'
     )
-  if form == 'hf' or form == 'peft' and maps_to_peft.holds(prompts[0]):
+  own = maps_to_peft.holds(prompts[0]) or prefix.holds(prompts[0])
+  if form == 'hf' or form == 'peft' and own:
     return
   for found in prompts:
+    if form != 'bank':
+      check_front(found)
     found.check_soft()
+
+
+def check_front(found: Prompt) -> None:
+  """Refuses virtual tokens that do not simply stand in front."""
+  template = found.record.get('method', {}).get('template', '')
+  if template:
+    raise UserError(
+      f'{found.path} stands around its input ({template}), which the files of '
+      'others cannot say; use it here, or --format=bank'
+    )
 
 
 def write(
@@ -67,7 +80,8 @@ def write(
   if form == 'vllm':
     return serving.write_embeds(path, found)
   if form == 'peft':
-    return peft.write(path, found.rows, base)
+    method = found.record.get('method', {})
+    return peft.write(path, found.rows, base, method=method)
   if form == 'npy':
     return npy.write(path, found.rows)
   return npy.write_step(path, found.rows, step=found.record.get('step', 0))

@@ -1,8 +1,9 @@
 """Adapters as PEFT has them: adapter_config.json and adapter_model.safetensors.
 
 Owns that folder for soft prompts, both ways, by PEFT 0.21.2; which of its
-adapters are none; and whether one is of the model at hand. What a LoRA or IA3
-holds stands in `maps_from_peft` and `maps_to_peft`. The file names no
+adapters are none; and whether one is of the model at hand. What others hold
+stands in `maps_from_peft` (LoRA, IA3), `prefix` and `multitask`. The
+file names no
 model but in words, so what can be compared is: kind, width, layers, heads and
 the base model's name.
 
@@ -13,6 +14,8 @@ the base model's name.
 import dataclasses
 import json
 import pathlib
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,7 +23,7 @@ import safetensors.numpy
 
 from ptjax import files
 from ptjax.config import UserError
-from ptjax.export import maps_from_peft, multitask
+from ptjax.export import maps_from_peft, multitask, prefix
 from ptjax.export.prompt import Prompt
 from ptjax.weights import hf, settings
 
@@ -35,6 +38,8 @@ _KINDS = {'SEQ_2_SEQ_LM': 'encoder-decoder', 'CAUSAL_LM': 'decoder-only'}
 
 # A P-tuning file holds what its encoder made of its parameters: a soft prompt.
 _SOFT = ('PROMPT_TUNING', 'P_TUNING')
+_NETWORKS = {'lstm': 'LSTM', 'mlp': 'MLP'}  # which is not in the file
+_READ = (*_SOFT, prefix.KIND)
 # Their numbers are in the weights as soon as PEFT has merged them.
 _MERGED = ('ADALORA', 'LOHA', 'LOKR', 'OFT', 'BOFT', 'VERA')
 
@@ -48,7 +53,9 @@ _IGNORED = {
   'inference_mode',
   'num_ranks',  # shapes say it, and
   'num_tasks',
+  'init_weights',
   'peft_version',
+  'prefix_projection',
   'prompt_tuning_init',
   'prompt_tuning_init_state_dict_path',
   'prompt_tuning_init_task',
@@ -88,7 +95,7 @@ def is_adapter(path: pathlib.Path) -> bool:
 
 
 def read(path: pathlib.Path) -> Prompt:
-  """The soft prompt, LoRA or IA3 of an adapter's folder.
+  """What an adapter's folder holds.
 
   Its record has `base`, for `misfit`; values are as in the file, as float32.
 
@@ -101,13 +108,17 @@ def read(path: pathlib.Path) -> Prompt:
   values = _config(folder / CONFIG)
   said = settings.Said(values, str(folder / CONFIG))
   kind, task_type = said.text('peft_type'), said.text('task_type')
-  if kind not in (*_SOFT, *maps_from_peft.KINDS, multitask.KIND):
+  wired = task_type != 'SEQ_2_SEQ_LM'
+  known = (*_SOFT, *maps_from_peft.KINDS, multitask.KIND)
+  if kind not in known and not (kind == prefix.KIND and wired):
     raise UserError(_no_soft_prompt(folder, kind, task_type))
   if task_type not in _KINDS:
     raise UserError(
       f'{folder}: an adapter for task_type {task_type or None}, but one is '
       f'read of {" and ".join(_KINDS)}; train one of these'
     )
+  if kind == prefix.KIND:
+    return _prefix(folder, said)
   base = Base(
     name=said.text('base_model_name_or_path'),
     task_type=task_type,
@@ -126,10 +137,7 @@ def read(path: pathlib.Path) -> Prompt:
     parts <= two, 'num_transformer_submodules', parts, f'at most {two}'
   )
   if left := _unknown(values):
-    raise UserError(
-      f'{folder / CONFIG} says {left}, which is not known here; if it does not '
-      'change the result, remove it from the file'
-    )
+    raise _not_known(folder, left)
   if kind == multitask.KIND:
     own = _multitask(folder, length=length, parts=parts)
     record = {'method': {'name': multitask.METHOD}}
@@ -183,11 +191,36 @@ def write_multitask(
   return save(path, tensors, said, base=base)
 
 
-def write(path: pathlib.Path, rows_PxD: Any, base: Base) -> pathlib.Path:
+def _prefix(folder: pathlib.Path, said: settings.Said) -> Prompt:
+  """A prefix, whose width and heads are those of its keys, not the model's."""
+  base = Base(
+    name=said.text('base_model_name_or_path'),
+    task_type='CAUSAL_LM',
+    width=0,
+    layers=said.values.get('num_layers') or 0,
+    heads=0,
+  )
+  own, method = prefix.read(said, folder / MODEL)
+  if left := _unknown(said.values):
+    raise _not_known(folder, left)
+  record = {'method': method, 'base': dataclasses.asdict(base)}
+  return Prompt(folder.resolve().name, own, record, str(folder))
+
+
+def write(
+  path: pathlib.Path,
+  rows_PxD: Any,
+  base: Base,
+  *,
+  method: Mapping[str, Any] = MappingProxyType({}),
+) -> pathlib.Path:
   """Writes a folder that PEFT loads, and would write byte for byte.
 
   A T5's prompt is written with num_transformer_submodules=1, [P, D]: without
   the rows that nothing reads.
+
+  Args:
+    method: settings of the method; of p_tuning also its network is named.
   """
   rows = np.ascontiguousarray(rows_PxD, np.float32)
   said = {
@@ -197,14 +230,25 @@ def write(path: pathlib.Path, rows_PxD: Any, base: Base) -> pathlib.Path:
     'num_layers': base.layers,
     'num_transformer_submodules': 1,
     'num_virtual_tokens': rows.shape[0],
-    'peft_type': 'PROMPT_TUNING',
-    'prompt_tuning_init': 'RANDOM',  # else it would ask for a tokenizer
-    'prompt_tuning_init_text': None,
     'revision': None,
     'token_dim': rows.shape[1],
-    'tokenizer_kwargs': None,
-    'tokenizer_name_or_path': None,
   }
+  if method.get('name') == 'p_tuning':
+    said |= {
+      'encoder_dropout': 0.0,
+      'encoder_hidden_size': method.get('hidden') or rows.shape[1],
+      'encoder_num_layers': 2,
+      'encoder_reparameterization_type': _NETWORKS.get(method.get('encoder')),
+      'peft_type': 'P_TUNING',
+    }
+  else:
+    said |= {
+      'peft_type': 'PROMPT_TUNING',
+      'prompt_tuning_init': 'RANDOM',  # else it would ask for a tokenizer
+      'prompt_tuning_init_text': None,
+      'tokenizer_kwargs': None,
+      'tokenizer_name_or_path': None,
+    }
   return save(path, {_TENSOR: rows}, said, base=base)
 
 
@@ -298,7 +342,7 @@ def _no_soft_prompt(folder: pathlib.Path, kind: str, task_type: str) -> str:
       f'{found} is no prompt; merge it by PEFT (merge_and_unload) and give the '
       'saved model as model=FOLDER'
     )
-  return f'{found} is not read as a prompt, only {" and ".join(_SOFT)} are'
+  return f'{found} is not read as a prompt, only {", ".join(_READ)} are'
 
 
 def _config(path: pathlib.Path) -> dict[str, Any]:
@@ -320,6 +364,13 @@ def _unknown(values: dict[str, Any]) -> str:
   """What is left and says something; null and false say nothing."""
   left = {k: v for k, v in values.items() if k not in _IGNORED}
   return ', '.join(f'{k}={v!r}' for k, v in sorted(left.items()) if v)
+
+
+def _not_known(folder: pathlib.Path, left: str) -> UserError:
+  return UserError(
+    f'{folder / CONFIG} says {left}, which is not known here; if it does not '
+    'change the result, remove it from the file'
+  )
 
 
 def _rows(

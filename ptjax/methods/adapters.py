@@ -22,7 +22,7 @@ STDDEV = 1e-2
 
 
 @dataclasses.dataclass(frozen=True)
-class Method:
+class Method(base.Method):
   """Identities: at step 0 the model is the untuned one.
 
   Attributes:
@@ -35,7 +35,6 @@ class Method:
   targets: tuple[str, ...]
 
   tune = ('adapters/.*', r'model/.*norm/(scale|bias)')
-  front = 0
 
   def __post_init__(self):
     if self.bottleneck < 1:

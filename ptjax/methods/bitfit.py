@@ -21,7 +21,7 @@ DEFAULT = ('query', 'value', 'out', 'wi', 'wi_0', 'wi_1', 'wo')
 
 
 @dataclasses.dataclass(frozen=True)
-class Method:
+class Method(base.Method):
   """Zeros: at step 0 the model is the untuned one.
 
   Attributes:
@@ -32,7 +32,6 @@ class Method:
   targets: tuple[str, ...]
 
   tune = ('bitfit/.*',)
-  front = 0
 
   def create(self, rng: jax.Array, start: base.Start) -> dict[str, Any]:
     del rng

@@ -10,19 +10,16 @@ from typing import Any
 import jax
 
 from ptjax.config import UserError, check_text
-from ptjax.methods.base import Start
+from ptjax.methods import base
 
 
 @dataclasses.dataclass(frozen=True)
-class Method:
+class Method(base.Method):
   """An instruction, `demonstrations` solved examples, and what is between."""
 
   instruction: str
   demonstrations: int
   separator: str
-
-  tune = ()
-  front = 0
 
   def __post_init__(self):
     if self.demonstrations < 0:
@@ -38,7 +35,7 @@ class Method:
     for key in ('instruction', 'separator'):
       check_text([getattr(self, key)], f'method.{key}=')
 
-  def create(self, rng: jax.Array, start: Start) -> dict[str, Any]:
+  def create(self, rng: jax.Array, start: base.Start) -> dict[str, Any]:
     return {}
 
   def expand(self, own: dict[str, Any]) -> dict[str, Any]:

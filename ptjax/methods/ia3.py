@@ -21,7 +21,7 @@ INNER = 'wo'
 
 
 @dataclasses.dataclass(frozen=True)
-class Method:
+class Method(base.Method):
   """Vectors of ones: at step 0 the model is the untuned one.
 
   Attributes:
@@ -31,7 +31,6 @@ class Method:
   targets: tuple[str, ...]
 
   tune = ('ia3/.*',)
-  front = 0
 
   def create(self, rng: jax.Array, start: base.Start) -> dict[str, Any]:
     scopes = base.chosen(start.linears, self.targets, default=DEFAULT)

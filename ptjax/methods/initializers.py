@@ -13,21 +13,50 @@ import jax.numpy as jnp
 import numpy as np
 
 from ptjax.config import UserError
+from ptjax.methods.base import Start
+
+STARTS = ('labels', 'vocabulary', 'uniform', 'text', 'file')
+
+
+def rows(
+  rng: jax.Array,
+  start: Start,
+  *,
+  init: str,
+  length: int,
+  low: float = -0.5,
+  high: float = 0.5,
+  population: int = 5000,
+) -> jax.Array:
+  """`length` rows of the embedding's width, by the name of their start."""
+  table, known = start.embedding_VxD, {'population': population}
+  shape = (length, table.shape[1])
+  if init == 'uniform':
+    return uniform(rng, shape, low=low, high=high)
+  if init == 'file':
+    return from_array(start.prompt_PxD, shape)
+  if init == 'text':
+    return text(rng, table, ids=start.text_ids, length=length, **known)
+  if init == 'labels':
+    # A task of free text has none: then all rows are from the vocabulary.
+    ids = start.label_ids
+    return class_labels(rng, table, label_ids=ids, length=length, **known)
+  return sampled_vocab(rng, table, length=length, **known)
 
 
 def uniform(
   rng: jax.Array,
-  length: int,
+  shape: Sequence[int],
   *,
-  dim: int,
   low: float = -0.5,
   high: float = 0.5,
 ) -> jax.Array:
   """Independent values in [low, high): the paper's; T5X had [0, 0.5)."""
   if not low < high:
     raise UserError(f'method.low={low} must be below method.high={high}')
-  shape = (length, dim)
-  return jax.random.uniform(rng, shape, jnp.float32, minval=low, maxval=high)
+  return jax.random.uniform(
+    rng, tuple(shape), jnp.float32, minval=low, maxval=high
+  )
 
 
 def sampled_vocab(

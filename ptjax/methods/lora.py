@@ -18,7 +18,7 @@ DEFAULT = ('query', 'value', 'query_key_value')
 
 
 @dataclasses.dataclass(frozen=True)
-class Method:
+class Method(base.Method):
   """A starts as noise, B at zero: at step 0 the model is the untuned one.
 
   Attributes:
@@ -30,7 +30,6 @@ class Method:
   targets: tuple[str, ...]
 
   tune = ('lora/.*',)
-  front = 0
 
   def __post_init__(self):
     if self.rank < 1:

@@ -5,17 +5,14 @@ from typing import Any
 
 import jax
 
-from ptjax.methods.base import Start
+from ptjax.methods import base
 
 
 @dataclasses.dataclass(frozen=True)
-class Method:
+class Method(base.Method):
   """Nothing trains."""
 
-  tune = ()
-  front = 0
-
-  def create(self, rng: jax.Array, start: Start) -> dict[str, Any]:
+  def create(self, rng: jax.Array, start: base.Start) -> dict[str, Any]:
     return {}
 
   def expand(self, own: dict[str, Any]) -> dict[str, Any]:

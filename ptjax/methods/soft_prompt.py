@@ -1,4 +1,4 @@
-"""Soft prompt: virtual tokens in front of the input (Lester et al. 2021, §2).
+"""Soft prompt: virtual tokens around the input (Lester et al. 2021, §2).
 
 Owns a table of rows in embedding space. Knows that the embedding reads a port
 `prompt`; knows nothing of networks.
@@ -10,57 +10,47 @@ from typing import Any
 import jax
 
 from ptjax.config import UserError, one_of
-from ptjax.methods import initializers
-from ptjax.methods.base import Start
-
-INITS = ('labels', 'vocabulary', 'uniform', 'text', 'file')
+from ptjax.methods import base, initializers
+from ptjax.methods import template as templates
 
 
 @dataclasses.dataclass(frozen=True)
-class Method:
-  """`length` trained rows, started as `init` says (paper, §3.2, Figure 3b)."""
+class Method(base.Method):
+  """Trained rows, started as `init` says (paper, §3.2, Figure 3b).
+
+  Attributes:
+    length: how many, all in front; of a template, those that it names.
+    template: see `methods.template`; '' is the paper's.
+  """
 
   length: int
   init: str
   low: float
   high: float
   population: int
+  template: str
 
   tune = ('prompt/.*',)
 
   def __post_init__(self):
-    one_of('method.init', self.init, INITS)
+    one_of('method.init', self.init, initializers.STARTS)
     if self.length < 1:
       raise UserError(
         f'method.length={self.length} must be at least 1 virtual token'
       )
+    self.places  # noqa: B018 (what is wrong with the template is told early)
 
   @property
-  def front(self) -> int:
-    return self.length
+  def places(self) -> base.Places:
+    return templates.places(self.template, length=self.length)
 
-  def create(self, rng: jax.Array, start: Start) -> dict[str, Any]:
+  def create(self, rng: jax.Array, start: base.Start) -> dict[str, Any]:
     return {'prompt': {'encoder': self._rows(rng, start)}}
 
   def expand(self, own: dict[str, Any]) -> dict[str, Any]:
     return {'token_embedder': {'prompt': own['prompt']['encoder']}}
 
-  def _rows(self, rng: jax.Array, start: Start) -> jax.Array:
-    table, length = start.embedding_VxD, self.length
-    if self.init == 'uniform':
-      return initializers.uniform(
-        rng, length, dim=table.shape[1], low=self.low, high=self.high
-      )
-    if self.init == 'file':
-      return initializers.from_array(start.prompt_PxD, (length, table.shape[1]))
-    population = {'population': self.population}
-    if self.init == 'text':
-      return initializers.text(
-        rng, table, ids=start.text_ids, length=length, **population
-      )
-    if self.init == 'labels':
-      # A task of free text has none: then all rows are from the vocabulary.
-      return initializers.class_labels(
-        rng, table, label_ids=start.label_ids, length=length, **population
-      )
-    return initializers.sampled_vocab(rng, table, length=length, **population)
+  def _rows(self, rng: jax.Array, start: base.Start) -> jax.Array:
+    given = {'low': self.low, 'high': self.high, 'population': self.population}
+    length = self.places.virtual
+    return initializers.rows(rng, start, init=self.init, length=length, **given)

@@ -11,7 +11,8 @@ it, and a program computes it once:
   key     [N, H, M, K, P]  after rotary
   value   [N, H, M, P, K]
   mask    [M, P] or [B, P] which of its positions count, for each row
-  last    [M, D]           behind the final norm, at its last position
+  last    [M, D]           behind the final norm, at its last position; no part
+                           of a prefix that is no tokens, but keys and values
 
 M is 1, one prefix for all rows, which is never copied, or B, one for each.
 """
@@ -87,7 +88,7 @@ class Causal(nn.Module):
   config: CausalConfig
   dtype: Any = jnp.float32  # of the computation, not of the parameters
   scan: bool = True  # one compiled layer, or all layers unrolled
-  remat: bool = False  # recompute a layer's insides in the backward pass
+  remat: str = 'products'  # what the backward pass keeps, see models.stack
 
   def make_layer(self) -> type[CausalLayer]:
     """The family's layer."""
@@ -291,7 +292,7 @@ def or_before(
 ) -> jax.Array:
   """What stands before a row's next token: a row without a token of its own
   ends where its prefix does."""
-  if not before:
+  if not before or 'last' not in before[-1]:
     return last_BxD
   some_Bx1 = mask_BxL.any(axis=1, keepdims=True)
   return jnp.where(some_Bx1, last_BxD, before[-1]['last'])

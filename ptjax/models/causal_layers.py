@@ -12,14 +12,13 @@ for the queries of all rows.
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ptjax.models import layers, products, stack
+from ptjax.models import layers, products, softmax
 
 # Keys [H, B | 1, K, S] and values [H, B | 1, S, K]; 1 is read by every row.
 Block = tuple[jax.Array, jax.Array]
@@ -125,50 +124,20 @@ class Attention(nn.Module):
     groups = self.config.num_heads // self.num_kv_heads
     H, B, _, K = query_HxBxGTxK.shape
     scores = [
-      stack.keep(products.product(query_HxBxGTxK, key)).reshape(
+      products.product(query_HxBxGTxK, key).reshape(
         H, B, groups, -1, key.shape[-1]
       )
       + bias
       for (key, _), bias in zip(blocks, biases)
     ]
     mixed = 0
-    for weights_HxBxGxTxS, (_, value) in zip(softmax_over(scores), blocks):
-      weights_HxBxGxTxS = self.dropout(
-        weights_HxBxGxTxS.astype(dtype), deterministic=deterministic
-      )
+    for weights, (_, value) in zip(softmax.over(scores, dtype), blocks):
+      weights_HxBxGxTxS = self.dropout(weights, deterministic=deterministic)
       weights_HxBxGTxS = weights_HxBxGxTxS.reshape(H, B, -1, value.shape[2])
       mixed = mixed + products.product(weights_HxBxGTxS, value)
     mixed_HxBxGxTxK = mixed.astype(dtype).reshape(H, B, groups, -1, K)
     mixed_BxTxHxGxK = mixed_HxBxGxTxK.transpose(1, 3, 0, 2, 4)
     return self.out(mixed_BxTxHxGxK.reshape(B, mixed_BxTxHxGxK.shape[1], -1))
-
-
-@jax.custom_jvp
-def softmax_over(scores: Sequence[jax.Array]) -> list[jax.Array]:
-  """The softmax over the last axes of all blocks together, a block each.
-
-  Not a merge of one softmax a block by their logsumexp, whose gradient is cut
-  in JAX's attention.
-  """
-  tops = [jnp.max(block, axis=-1, keepdims=True) for block in scores]
-  top = tops[0]
-  for other in tops[1:]:
-    top = jnp.maximum(top, other)
-  top = jax.lax.stop_gradient(top)
-  powers = [jnp.exp(block - top) for block in scores]
-  total = sum(jnp.sum(block, axis=-1, keepdims=True) for block in powers)
-  return [block / total for block in powers]
-
-
-@softmax_over.defjvp
-def _softmax_over_jvp(primals: Any, tangents: Any) -> Any:
-  """From the weights alone: the powers and their sum are not read again."""
-  weights, (slopes,) = softmax_over(*primals), tangents
-  mean = sum(
-    jnp.sum(weight * slope, axis=-1, keepdims=True)
-    for weight, slope in zip(weights, slopes)
-  )
-  return weights, [w * (slope - mean) for w, slope in zip(weights, slopes)]
 
 
 def frequencies(size: int, base: float) -> np.ndarray:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ptjax.models import ports, products, stack
+from ptjax.models import int8, ports, products, softmax, stack
 
 # Added to a score that must not count. Two of them still fit in float32, so a
 # row in which nothing counts is uniform, not NaN.
@@ -51,7 +51,7 @@ def to_vocab(head: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
 class Linear(nn.Module):
   """A linear map; `axes` are the logical names of the kernel's.
 
-  Its ports stand in `ports`.
+  Its ports stand in `ports`. A frozen kernel may be one of `int8`.
   """
 
   features: int | tuple[int, ...]
@@ -71,7 +71,10 @@ class Linear(nn.Module):
     scale_in = ports.read(self, 'scale_in')
     if scale_in is not None:
       x = x * scale_in.astype(x.dtype)
-    y = products.over_last(x, kernel)
+    if self.has_variable('params', int8.SCALE):
+      y = int8.product(x, kernel, self.get_variable('params', int8.SCALE))
+    else:
+      y = products.over_last(x, kernel)
     if self.bias:
       zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[1:])
       bias = self.param('bias', zeros, features, jnp.float32)
@@ -317,19 +320,31 @@ class Attention(nn.Module):
     *,
     deterministic: bool,
   ) -> jax.Array:
-    """Each bias is added to the scores [B, H, T, S] by broadcasting."""
+    """Each bias is added to the scores [B, H, T, S] by broadcasting.
+
+    Its ports stand in `ports`.
+    """
     query_BxHxTxK = self._heads(self.query(x_BxTxD)).swapaxes(1, 2)
-    scores_BxHxTxS = stack.keep(products.product(query_BxHxTxK, key_BxHxKxS))
+    key_BxHxKxS = self._behind('prefix_key', key_BxHxKxS, axis=3)
+    value_BxHxSxK = self._behind('prefix_value', value_BxHxSxK, axis=2)
+    scores_BxHxTxS = products.product(query_BxHxTxK, key_BxHxKxS)
     for bias in biases:
-      scores_BxHxTxS = scores_BxHxTxS + bias
-    weights_BxHxTxS = jax.nn.softmax(scores_BxHxTxS, axis=-1)
-    weights_BxHxTxS = self.dropout(
-      weights_BxHxTxS.astype(x_BxTxD.dtype), deterministic=deterministic
-    )
+      # Some reach over a prefix too, which not every attention has.
+      scores_BxHxTxS += bias[..., -scores_BxHxTxS.shape[-1] :]
+    (weights_BxHxTxS,) = softmax.over([scores_BxHxTxS], x_BxTxD.dtype)
+    weights_BxHxTxS = self.dropout(weights_BxHxTxS, deterministic=deterministic)
     mixed_BxHxTxK = products.product(weights_BxHxTxS, value_BxHxSxK)
     mixed_BxHxTxK = mixed_BxHxTxK.astype(x_BxTxD.dtype)
     mixed_BxTxHxK = mixed_BxHxTxK.swapaxes(1, 2)
     return self.out(mixed_BxTxHxK.reshape(*x_BxTxD.shape[:2], -1))
+
+  def _behind(self, port: str, own: jax.Array, *, axis: int) -> jax.Array:
+    """Keys or values behind those of a prefix, which all rows share."""
+    prefix = ports.read(self, port)
+    if prefix is None:
+      return own
+    front = jnp.broadcast_to(prefix, (own.shape[0], *prefix.shape))
+    return jnp.concatenate([front.astype(own.dtype), own], axis=axis)
 
   def _heads(self, x: jax.Array) -> jax.Array:
     return x.reshape(*x.shape[:-1], self.num_heads, self.head_size)

@@ -9,13 +9,25 @@ import flax.linen as nn
 import jax
 from jax.ad_checkpoint import checkpoint_name
 
-_NAME = 'product'
-_KEPT = jax.checkpoint_policies.save_only_these_names(_NAME)
+_LINEAR, _ATTENTION = 'linear', 'attention'
+_only = jax.checkpoint_policies.save_only_these_names
+# What a layer keeps for its backward pass beside what goes into it; the rest is
+# computed again. The names are those of `config.REMAT`.
+POLICIES = {
+  'products': _only(_LINEAR, _ATTENTION),
+  'linear': _only(_LINEAR),
+  'full': None,
+}
 
 
 def keep(x: jax.Array) -> jax.Array:
-  """Marks a product, in the type that it is read in."""
-  return checkpoint_name(x, _NAME)
+  """Marks the result of a linear map, in the type that it is read in."""
+  return checkpoint_name(x, _LINEAR)
+
+
+def keep_attention(x: jax.Array) -> jax.Array:
+  """Marks weights of attention: as many as pairs of positions."""
+  return checkpoint_name(x, _ATTENTION)
 
 
 def stack(
@@ -24,29 +36,31 @@ def stack(
   *,
   length: int,
   scan: bool,
-  remat: bool,
+  remat: str,
   inputs: dict[str, tuple],
 ) -> nn.Module:
   """`length` layers whose parameters are stacked on axis 0.
 
   `inputs` says for each method how its inputs behind the carried one meet the
   layers: along axis 0, or the same for all. Without scan the loop is unrolled.
-  A loop keeps what is marked by `keep` for the backward pass, and computes what
-  lies between again: to write and read that takes longer. With remat it keeps
-  what goes into a layer alone.
+
+  Args:
+    remat: `none`, nothing is computed again; or a key of POLICIES. In a loop
+      on a CPU `products` takes the least time: to write and read all that lies
+      between two products takes longer than to compute it.
   """
-  if scan or remat:
+  if remat != 'none':
     # Behind the module: carried x first, and `deterministic` is the last.
     last = len(inputs['__call__']) + 1
     layer = nn.remat(
       layer,
       prevent_cse=not scan,
       static_argnums=(last,),
-      policy=None if remat else _KEPT,
+      policy=POLICIES[remat],
     )
   lifted = {
     method: {
-      'variable_axes': {'params': 0, 'ports': 0},
+      'variable_axes': dict.fromkeys(('params', 'ports', 'intermediates'), 0),
       'split_rngs': {'params': True, 'dropout': True},
       'in_axes': axes,
       'length': length,

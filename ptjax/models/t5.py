@@ -31,12 +31,16 @@ CACHE_BATCH_AXES: dict[str, int | None] = {
 
 
 class T5(nn.Module):
-  """The whole model; every method is for `model.apply(..., method=)`."""
+  """The whole model; every method is for `model.apply(..., method=)`.
+
+  A mask of S = P + J positions begins with those of a prefix, P, which stands
+  in front of the keys of each attention that has its ports.
+  """
 
   config: T5Config
   dtype: Any = jnp.float32  # of the computation, not of the parameters
   scan: bool = True  # one compiled layer, or all layers unrolled
-  remat: bool = False  # recompute a layer's insides in the backward pass
+  remat: str = 'products'  # what the backward pass keeps, see models.stack
 
   def setup(self) -> None:
     config = self.config
@@ -53,7 +57,7 @@ class T5(nn.Module):
   def __call__(
     self,
     inputs_BxJ: jax.Array,
-    input_mask_BxJ: jax.Array,
+    input_mask_BxS: jax.Array,
     decoder_ids_BxT: jax.Array,
     *,
     deterministic: bool = True,
@@ -62,7 +66,7 @@ class T5(nn.Module):
     return self.logits(
       self.states(
         inputs_BxJ,
-        input_mask_BxJ,
+        input_mask_BxS,
         decoder_ids_BxT,
         deterministic=deterministic,
       )
@@ -71,39 +75,39 @@ class T5(nn.Module):
   def states(
     self,
     inputs_BxJ: jax.Array,
-    input_mask_BxJ: jax.Array,
+    input_mask_BxS: jax.Array,
     decoder_ids_BxT: jax.Array,
     *,
     deterministic: bool = True,
   ) -> jax.Array:
     """What `logits` reads, [B, T, D]: a few positions at a time, or all."""
     encoded_BxJxD = self.encode(
-      inputs_BxJ, input_mask_BxJ, deterministic=deterministic
+      inputs_BxJ, input_mask_BxS, deterministic=deterministic
     )
     return self._decoded(
       decoder_ids_BxT,
       encoded_BxJxD,
-      input_mask_BxJ,
+      input_mask_BxS,
       deterministic=deterministic,
     )
 
   def encode(
     self,
     inputs_BxJ: jax.Array,
-    input_mask_BxJ: jax.Array,
+    input_mask_BxS: jax.Array,
     *,
     deterministic: bool = True,
   ) -> jax.Array:
     """The encoder's output [B, J, D]; ids from V on are virtual tokens."""
     x_BxJxD = self.token_embedder(inputs_BxJ)
-    mask_Bx1x1xJ = layers.mask_bias(input_mask_BxJ)
-    return self.encoder(x_BxJxD, mask_Bx1x1xJ, deterministic=deterministic)
+    mask_Bx1x1xS = layers.mask_bias(input_mask_BxS)
+    return self.encoder(x_BxJxD, mask_Bx1x1xS, deterministic=deterministic)
 
   def decode(
     self,
     decoder_ids_BxT: jax.Array,
     encoded_BxJxD: jax.Array,
-    input_mask_BxJ: jax.Array,
+    input_mask_BxS: jax.Array,
     *,
     deterministic: bool = True,
   ) -> jax.Array:
@@ -112,7 +116,7 @@ class T5(nn.Module):
       self._decoded(
         decoder_ids_BxT,
         encoded_BxJxD,
-        input_mask_BxJ,
+        input_mask_BxS,
         deterministic=deterministic,
       )
     )
@@ -120,7 +124,7 @@ class T5(nn.Module):
   def init_cache(
     self,
     encoded_BxJxD: jax.Array,
-    input_mask_BxJ: jax.Array,
+    input_mask_BxS: jax.Array,
     *,
     max_length: int,
   ) -> Cache:
@@ -134,7 +138,7 @@ class T5(nn.Module):
       'self_value': jnp.zeros((*heads, max_length, config.d_kv), self.dtype),
       'cross_key': cross_key,
       'cross_value': cross_value,
-      'input_mask': input_mask_BxJ,
+      'input_mask': input_mask_BxS,
       'index': jnp.zeros((), jnp.int32),
     }
 
@@ -165,12 +169,12 @@ class T5(nn.Module):
     return layers.to_vocab(head, x_BxTxD)
 
   def _decoded(
-    self, decoder_ids_BxT, encoded_BxJxD, input_mask_BxJ, *, deterministic
+    self, decoder_ids_BxT, encoded_BxJxD, input_mask_BxS, *, deterministic
   ) -> jax.Array:
     return self.decoder(
       self.token_embedder(decoder_ids_BxT, given=False),
       encoded_BxJxD,
-      layers.mask_bias(input_mask_BxJ),
+      layers.mask_bias(input_mask_BxS),
       deterministic=deterministic,
     )
 
@@ -180,7 +184,7 @@ class Encoder(nn.Module):
 
   config: T5Config
   scan: bool
-  remat: bool
+  remat: str
 
   def setup(self) -> None:
     config = self.config
@@ -197,12 +201,15 @@ class Encoder(nn.Module):
     self.dropout = nn.Dropout(config.dropout_rate)
 
   def __call__(
-    self, x_BxJxD: jax.Array, mask_Bx1x1xJ: jax.Array, *, deterministic: bool
+    self, x_BxJxD: jax.Array, mask_Bx1x1xS: jax.Array, *, deterministic: bool
   ) -> jax.Array:
     length = x_BxJxD.shape[1]
     bias_1xHxJxJ = self.relative_bias(jnp.arange(length), length)
+    # A prefix has no distance from what is read in both directions.
+    front = mask_Bx1x1xS.shape[-1] - length
+    bias_1xHxJxS = jnp.pad(bias_1xHxJxJ, [(0, 0)] * 3 + [(front, 0)])
     x_BxJxD = self.dropout(x_BxJxD, deterministic=deterministic)
-    biases = (bias_1xHxJxJ, mask_Bx1x1xJ)
+    biases = (bias_1xHxJxS, mask_Bx1x1xS)
     x_BxJxD, _ = self.layers(x_BxJxD, biases, deterministic)
     x_BxJxD = self.norm(x_BxJxD)
     return self.dropout(x_BxJxD, deterministic=deterministic)
@@ -213,7 +220,7 @@ class Decoder(nn.Module):
 
   config: T5Config
   scan: bool
-  remat: bool
+  remat: str
 
   def setup(self) -> None:
     config = self.config
@@ -237,15 +244,18 @@ class Decoder(nn.Module):
     self,
     x_BxTxD: jax.Array,
     encoded_BxJxD: jax.Array,
-    mask_Bx1x1xJ: jax.Array,
+    mask_Bx1x1xS: jax.Array,
     *,
     deterministic: bool,
   ) -> jax.Array:
     length = x_BxTxD.shape[1]
-    biases = self._self_biases(jnp.arange(length), length)
+    front = mask_Bx1x1xS.shape[-1] - encoded_BxJxD.shape[1]
+    biases = self._self_biases(
+      jnp.arange(length), length, mask_Bx1x1xS[..., :front]
+    )
     x_BxTxD = self.dropout(x_BxTxD, deterministic=deterministic)
     x_BxTxD, _ = self.layers(
-      x_BxTxD, encoded_BxJxD, biases, mask_Bx1x1xJ, deterministic
+      x_BxTxD, encoded_BxJxD, biases, mask_Bx1x1xS, deterministic
     )
     x_BxTxD = self.norm(x_BxTxD)
     return self.dropout(x_BxTxD, deterministic=deterministic)
@@ -258,25 +268,32 @@ class Decoder(nn.Module):
     return key_value
 
   def step(
-    self, x_Bx1xD: jax.Array, cache: Cache, mask_Bx1x1xJ: jax.Array
+    self, x_Bx1xD: jax.Array, cache: Cache, mask_Bx1x1xS: jax.Array
   ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """One position further: output, and all layers' new keys and values."""
     index, length = cache['index'], cache['self_key'].shape[-1]
-    biases = self._self_biases(index[None], length)
+    front = mask_Bx1x1xS.shape[-1] - cache['cross_key'].shape[-1]
+    biases = self._self_biases(index[None], length, mask_Bx1x1xS[..., :front])
     past = tuple(
       cache[name]
       for name in ('self_key', 'self_value', 'cross_key', 'cross_value')
     )
     x_Bx1xD, (key, value) = self.layers.step(
-      x_Bx1xD, past, index, biases, mask_Bx1x1xJ
+      x_Bx1xD, past, index, biases, mask_Bx1x1xS
     )
     return self.norm(x_Bx1xD), key, value
 
   def _self_biases(
-    self, query_T: jax.Array, length: int
+    self, query_T: jax.Array, length: int, front_Bx1x1xP: jax.Array
   ) -> tuple[jax.Array, ...]:
-    causal = layers.causal_bias(query_T, length)
-    return self.relative_bias(query_T, length), causal
+    """Of `length` keys behind a prefix, which has the first positions."""
+    front = front_Bx1x1xP.shape[-1]
+    query_T, end = query_T + front, front + length
+    causal = layers.causal_bias(query_T, end)
+    biases = self.relative_bias(query_T, end), causal
+    if not front:
+      return biases
+    return *biases, jnp.pad(front_Bx1x1xP, [(0, 0)] * 3 + [(0, length)])
 
 
 def _relative_bias(

@@ -84,7 +84,7 @@ class DecoderLayer(nn.Module):
     x_BxTxD: jax.Array,
     encoded_BxJxD: jax.Array,
     self_biases: tuple[jax.Array, ...],
-    mask_Bx1x1xJ: jax.Array,
+    mask_Bx1x1xS: jax.Array,
     deterministic: bool,
   ) -> tuple[jax.Array, None]:
     x_BxTxD = layers.constrain(x_BxTxD, 'batch', None, None)
@@ -96,7 +96,7 @@ class DecoderLayer(nn.Module):
     x_BxTxD = x_BxTxD + self.dropout(y, deterministic=deterministic)
     cross = self.cross_attention.key_value(encoded_BxJxD)
     x_BxTxD = self._after_self_attention(
-      x_BxTxD, cross, mask_Bx1x1xJ, deterministic=deterministic
+      x_BxTxD, cross, mask_Bx1x1xS, deterministic=deterministic
     )
     return x_BxTxD, None
 
@@ -111,7 +111,7 @@ class DecoderLayer(nn.Module):
     past: tuple[jax.Array, ...],
     index: jax.Array,
     self_biases: tuple[jax.Array, ...],
-    mask_Bx1x1xJ: jax.Array,
+    mask_Bx1x1xS: jax.Array,
   ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     old_key, old_value, *cross = past
     x_Bx1xD = layers.constrain(x_Bx1xD, 'batch', None, None)
@@ -126,7 +126,7 @@ class DecoderLayer(nn.Module):
       deterministic=True,
     )
     x_Bx1xD = self._after_self_attention(
-      x_Bx1xD + y, cross, mask_Bx1x1xJ, deterministic=True
+      x_Bx1xD + y, cross, mask_Bx1x1xS, deterministic=True
     )
     return x_Bx1xD, (key, value)
 
@@ -134,14 +134,14 @@ class DecoderLayer(nn.Module):
     self,
     x_BxTxD: jax.Array,
     cross: 'tuple[jax.Array, jax.Array] | list[jax.Array]',
-    mask_Bx1x1xJ: jax.Array,
+    mask_Bx1x1xS: jax.Array,
     *,
     deterministic: bool,
   ) -> jax.Array:
     y = self.cross_attention(
       self.pre_cross_attention_norm(x_BxTxD),
       *cross,
-      (mask_Bx1x1xJ,),
+      (mask_Bx1x1xS,),
       deterministic=deterministic,
     )
     x_BxTxD = x_BxTxD + self.dropout(y, deterministic=deterministic)

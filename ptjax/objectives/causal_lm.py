@@ -30,7 +30,7 @@ def network(vocab_size: int, settings: Any) -> GPTNeoX:
   config = GPTNeoXConfig(
     vocab_size=vocab_size, head_size=head_size, eos_id=EOS, pad_id=0, **sizes
   )
-  return GPTNeoX(config, scan=False)
+  return GPTNeoX(config, scan=False, remat='none')
 
 
 def init(model: GPTNeoX, seed: int):

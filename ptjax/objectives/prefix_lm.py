@@ -26,7 +26,7 @@ TARGET_LENGTHS = {'spans': 12, 'first': 6, 'narrow': 6, 'wide': 6}
 
 def network(vocab_size: int, settings: Any) -> T5:
   sizes = T5Config(vocab_size=vocab_size, **settings.model.to_dict())
-  return T5(sizes, scan=False)
+  return T5(sizes, scan=False, remat='none')
 
 
 def init(model: T5, seed: int):

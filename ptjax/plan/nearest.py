@@ -10,17 +10,21 @@ from collections.abc import Iterator
 from typing import Any
 
 from ptjax import mesh
+from ptjax.config import REMAT
 
 # A change that costs more comes later. Rows of a batch that share a device's
 # weights cost nothing; cut weights are sent at every use; a layer computed
-# again takes half as long again; a smaller batch reads weights more often.
-_COST = {'mesh.fsdp': 1.0, 'mesh.tensor': 1.5, 'remat': 2.0, 'accumulate': 2.2}
+# again takes half as long again, its scores alone little; a smaller batch reads
+# weights more often. Eight bits are another model, if a near one: the last.
+_COST = {'mesh.fsdp': 1.0, 'mesh.tensor': 1.5, 'accumulate': 2.2, 'int8': 6.0}
+_REMAT = {'products': 0.5, 'linear': 1.2, 'full': 2.0}
 
 
 def changes(config: Any, devices: int) -> Iterator[dict[str, Any]]:
   """Sets of keys that make a run smaller on a device, cheapest first."""
   options = itertools.product(
-    _meshes(config, devices), _remat(config), _accumulate(config)
+    *(_meshes(config, devices), _remat(config)),
+    *(_accumulate(config), _int8(config)),
   )
   found = []
   for choice in options:
@@ -58,8 +62,8 @@ def _named(shape: tuple[int, ...]) -> dict[str, int]:
 
 def _remat(config: Any) -> Iterator[tuple[dict, float]]:
   yield {}, 0.0
-  if not config.remat:
-    yield {'remat': True}, _COST['remat']
+  for policy in REMAT[REMAT.index(config.remat) + 1 :]:
+    yield {'remat': policy}, _REMAT[policy]
 
 
 def _accumulate(config: Any) -> Iterator[tuple[dict, float]]:
@@ -69,6 +73,12 @@ def _accumulate(config: Any) -> Iterator[tuple[dict, float]]:
     if parts > now and parts % now == 0:
       cost = _COST['accumulate'] * math.log2(parts / now) ** 0.5
       yield {'train.accumulate': parts}, cost
+
+
+def _int8(config: Any) -> Iterator[tuple[dict, float]]:
+  yield {}, 0.0
+  if config.weights != 'int8':
+    yield {'weights': 'int8'}, _COST['int8']
 
 
 def _divisors(number: int) -> list[int]:

@@ -70,22 +70,29 @@ def count(program: Any, frozen: Sequence[bool], *, loops: int = 1) -> Work:
   # A compiler drops the gradient of a frozen weight; so does this.
   asked = [True] * len(program.jaxpr.outvars)
   needed, _ = partial_eval.dce_jaxpr(program.jaxpr, asked, instantiate=True)
-  return _walk(needed, list(frozen), loops)[0]
+  widths = [
+    _width(v.aval) if is_held else 0
+    for v, is_held in zip(needed.invars, frozen)
+  ]
+  return _walk(needed, widths, loops)[0]
 
 
-def _walk(
-  program: Any, frozen: list[bool], loops: int
-) -> tuple[Work, list[bool]]:
+# Of each value, bytes a number of the frozen weight that it is, in the type
+# that it is kept in; 0 = it is none.
+Widths = list[int]
+
+
+def _walk(program: Any, frozen: Widths, loops: int) -> tuple[Work, Widths]:
   """(its products, which of its results are still frozen weights)."""
-  held = {v for v, is_held in zip(program.invars, frozen) if is_held}
+  held = dict(zip(program.invars, frozen))
   work = Work()
 
-  def holds(atom: Any) -> bool:
-    return not isinstance(atom, core.Literal) and atom in held
+  def holds(atom: Any) -> int:
+    return 0 if isinstance(atom, core.Literal) else held.get(atom, 0)
 
   for eqn in program.eqns:
     given, name = [holds(atom) for atom in eqn.invars], eqn.primitive.name
-    out = [False] * len(eqn.outvars)
+    out = [0] * len(eqn.outvars)
     if name == 'dot_general':
       work += _product(eqn, given)
     elif name == 'scan':
@@ -107,7 +114,7 @@ def _walk(
       work += inside
     elif name in _SAME:
       out = given[: len(out)]
-    held |= {v for v, is_held in zip(eqn.outvars, out) if is_held}
+    held |= zip(eqn.outvars, out)
   return work, [holds(atom) for atom in program.outvars]
 
 
@@ -121,19 +128,19 @@ def _inner(eqn: Any) -> Any:
   return None
 
 
-def _product(eqn: Any, given: list[bool]) -> Work:
+def _product(eqn: Any, given: Widths) -> Work:
   (contracted, _), _ = eqn.params['dimension_numbers']
   left, right = (atom.aval for atom in eqn.invars)
   (result,) = (v.aval for v in eqn.outvars)
   length = math.prod(left.shape[axis] for axis in contracted)
-  sizes = [_bytes(aval) for aval in (left, right)]
-  frozen = sum(size for size, is_held in zip(sizes, given) if is_held)
-  return Work(
-    operations=2 * math.prod(result.shape) * length,
-    frozen=frozen,
-    moved=sum(sizes) - frozen + _bytes(result),
-  )
+  frozen, moved = 0, math.prod(result.shape) * _width(result)
+  for aval, width in zip((left, right), given):
+    if width:
+      frozen += math.prod(aval.shape) * width
+    else:
+      moved += math.prod(aval.shape) * _width(aval)
+  return Work(2 * math.prod(result.shape) * length, frozen, moved)
 
 
-def _bytes(aval: Any) -> int:
-  return math.prod(aval.shape) * jax.numpy.dtype(aval.dtype).itemsize
+def _width(aval: Any) -> int:
+  return jax.numpy.dtype(aval.dtype).itemsize

@@ -6,6 +6,7 @@ weights and no data; what is compiled and what is estimated, it says.
 """
 
 import dataclasses
+import itertools
 from typing import Any
 
 import jax
@@ -34,23 +35,29 @@ def run(config: Any, target: str) -> list[tell.Plan]:
   for name in config.plan.functions:
     config_lib.one_of('plan.functions', name, steps.NAMES)
   split.tasks(config)  # a misspelled one is told before anything compiles
-  members = config.plan.members or (None,)
   plans = []
-  for each in found:
-    for count in members:
-      made = config if count is None else _changed(config, _prompts(count))
-      plans.append(plan(made, each))
-      for line in tell.lines(plans[-1]):
-        progress.say(line)
+  for each, made in itertools.product(found, _configs(config)):
+    plans.append(plan(made, each))
+    for line in tell.lines(plans[-1]):
+      progress.say(line)
   if len(plans) > 1:
     progress.say(tell.summary(plans))
   return plans
 
 
-def _prompts(count: Any) -> dict[str, Any]:
-  if not isinstance(count, int) or count < 1:
-    raise UserError(f'plan.members has {count!r}; prompts are from 1')
-  return {'population.seeds': count}
+def _configs(config: Any) -> list[Any]:
+  """That of each plan: `plan.members` by `plan.remat`."""
+  for count in config.plan.members:
+    if not isinstance(count, int) or count < 1:
+      raise UserError(f'plan.members has {count!r}; prompts are from 1')
+  for policy in config.plan.remat:
+    config_lib.one_of('plan.remat', policy, config_lib.REMAT)
+  members = config.plan.members or (config.population.seeds,)
+  policies = config.plan.remat or (config.remat,)
+  return [
+    _changed(config, {'population.seeds': count, 'remat': policy})
+    for count, policy in itertools.product(members, policies)
+  ]
 
 
 def plan(config: Any, target: Target) -> tell.Plan:

@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 import jax
+import numpy as np
 
 from ptjax import parts
 from ptjax.plan import steps
@@ -29,18 +30,20 @@ def weights(made: parts.Parts) -> int:
 def temporary(made: parts.Parts) -> int:
   """Bytes that a training step of all members holds beside the weights, about.
 
-  Weights that are cut over fsdp are gathered for a layer at a time; that one is
-  in it.
+  Weights that are cut over fsdp are gathered a layer at a time, those in eight
+  bits are multiplied in another type; that one layer is in it.
   """
   longest = steps.lengths(made.config)
   each = made.member_bytes(length=longest.inputs, target=longest.targets)
-  return len(made.members) * each + _gathered(made)
+  return len(made.members) * each + _at_work(made)
 
 
-def _gathered(made: parts.Parts) -> int:
-  """One layer's weights, as they are when they are used."""
+def _at_work(made: parts.Parts) -> int:
+  """One layer's weights as they are used, beside what is held of them."""
   fsdp = made.layout.mesh.shape['fsdp']
-  if fsdp == 1:
-    return 0
-  layers = made.loaded.config.num_layers
-  return weights(made) * (fsdp - 1) // layers
+  held = weights(made) // made.loaded.config.num_layers
+  gathered = held * (fsdp - 1)
+  if made.config.weights != 'int8':
+    return gathered
+  itemsize = np.dtype(made.tuned_model.model.dtype).itemsize
+  return gathered + held * fsdp * itemsize

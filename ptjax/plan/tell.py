@@ -116,16 +116,18 @@ def _head(plan: Plan) -> str:
   cut = ' x '.join(f'{axis} {n}' for axis, n in plan.mesh.items())
   prompts = f'{plan.members} prompt{"s" if plan.members > 1 else ""}'
   train = config.train
+  kept = ', kept in int8' if config.weights == 'int8' else ''
   chip = f'{target.chips} chip{"s" if target.chips > 1 else ""}'
   if target.chip.devices > 1:
     chip += f' of {target.chip.devices} devices each'
   return (
     f'{config.model} on {target.name}: {chip}, mesh {cut}\n'
-    f'  {plan.parameters / 1e9:.3f} B parameters in {plan.dtype}; {prompts} of '
-    f'{plan.front} virtual tokens; batches of {train.batch_size} x '
-    f'({plan.front} + {plan.lengths.inputs}) to {plan.lengths.targets} pieces'
+    f'  {plan.parameters / 1e9:.3f} B parameters in {plan.dtype}{kept}; '
+    f'{prompts} of {plan.front} virtual tokens; batches of '
+    f'{train.batch_size} x ({plan.front} + {plan.lengths.inputs}) to '
+    f'{plan.lengths.targets} pieces'
     f'{f" in {train.accumulate} parts" if train.accumulate > 1 else ""}, '
-    f'remat {"on" if config.remat else "off"}'
+    f'remat {config.remat}'
   )
 
 
@@ -231,10 +233,12 @@ def summary(plans: list[Plan]) -> str:
 
 
 def _line(asked: Plan) -> list[str]:
-  plan, words = asked, ''
+  plan, words = asked, {}
+  if asked.config.plan.remat:  # one of several
+    words['remat'] = asked.config.remat
   if asked.change:
-    plan, words = asked.change.plan, asked.change.words
-    words = ', '.join(f'{k}={_word(v)}' for k, v in words.items())
+    plan, words = asked.change.plan, words | asked.change.words
+  words = ', '.join(f'{k}={_word(v)}' for k, v in words.items())
   row = [asked.target.name, str(asked.members)]
   fact = plan.fact('train') or plan.facts[0]
   if not plan.fits:

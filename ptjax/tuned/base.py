@@ -8,7 +8,9 @@ neither the model's class nor the method's name.
 
 import abc
 import dataclasses
+import functools
 import importlib
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +20,8 @@ import jax.numpy as jnp
 
 from ptjax import tree
 from ptjax.config import UserError
-from ptjax.methods.base import Linear, Method, Start
-from ptjax.models import ports
+from ptjax.methods.base import Attention, Linear, Method, Start
+from ptjax.models import int8, ports
 
 Tree = Any
 Batch = dict[str, jax.Array]
@@ -35,9 +37,9 @@ class TunedModel(abc.ABC):
 
   A batch is what `data.batch.make` gives, and besides
 
-    front   [B] how many of a row's virtual tokens count, the last ones: all of
-            its prompt's, or 0, which is the untuned model in the same compiled
-            function. Without it all count.
+    front   [B] how many of a row's virtual tokens, or places of a prefix,
+            count, the last ones: all of its prompt's, or 0, which is the
+            untuned model in the same compiled function. Without it all count.
     member  [B] which of the prompts that `tuned` holds along its first axis is
             a row's. Without it `tuned` holds one, without that axis.
   task    [B] which task of a mixture a row is of, for methods that have
@@ -74,9 +76,10 @@ class TunedModel(abc.ABC):
     **start: Any,
   ) -> tuple[Tree, Tree]:
     """(tuned, frozen) of a run; `start` as in `methods.base.Start`."""
-    own = self.method.create(rng, _start(params, **start))
+    own = self.method.create(rng, self._start(params, **start))
     joined = {**own, 'model': params}
     tuned, frozen = tree.split(joined, tune or self.method.tune)
+    _refuse_int8(tuned)
     # The master copy: at |p| near 50 a bfloat16 prompt loses updates of 0.3.
     # A copy even where the type is right: a step donates it, and the loaded
     # weights are the next task's too.
@@ -86,7 +89,7 @@ class TunedModel(abc.ABC):
     """The shapes of the method's own parameters, by slash-name."""
 
     def create(rng):
-      return self.method.create(rng, _start(params))
+      return self.method.create(rng, self._start(params))
 
     own = jax.eval_shape(create, jax.random.key(0))
     return {name: leaf.shape for name, leaf in tree.flatten(own).items()}
@@ -146,6 +149,18 @@ class TunedModel(abc.ABC):
     """One more token for every row: (logits_BxV, cache)."""
 
   @property
+  @abc.abstractmethod
+  def attentions(self) -> dict[str, Attention]:
+    """The attentions that may have a prefix, by slash-name."""
+
+  @abc.abstractmethod
+  def key_values(
+    self, params: Tree, rows_PxD: jax.Array
+  ) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """The keys [N, H, K, P] and values [N, H, P, K] that each attention makes
+    of virtual tokens which stand alone."""
+
+  @property
   def _config(self) -> Any:
     return self.model.config
 
@@ -164,6 +179,18 @@ class TunedModel(abc.ABC):
     own = tree.join(tuned, {k: v for k, v in frozen.items() if k != 'model'})
     return self.method.each(own), batch | {'member': batch['task']}
 
+  def _start(self, params: Tree, **known: Any) -> Start:
+    """What a method may know of a network, besides what is `known`."""
+    linears, biases = _sizes(params)
+    return Start(
+      params['token_embedder']['embedding'],
+      linears=linears,
+      biases=biases,
+      attentions=self.attentions,
+      key_values=functools.partial(jax.jit(self.key_values), params),
+      **known,
+    )
+
   def _variables(self, tuned: Tree, frozen: Tree) -> dict[str, Tree]:
     """What the model is applied to: its parameters and the filled ports."""
     own = tree.join(tuned, frozen)
@@ -181,18 +208,47 @@ class TunedModel(abc.ABC):
     return variables | {'ports': filled}
 
   def _front(self, batch: Batch) -> jax.Array:
-    """How many virtual tokens count, [B]."""
+    """How many places in front count, [B]."""
     rows = batch['inputs'].shape[0]
     return batch.get('front', jnp.full(rows, self.method.front, jnp.int32))
 
-  def _virtual_ids(self, dtype: Any) -> jax.Array:
-    """[P]: they go from the embedding's row count upward."""
+  def _around(self, dtype: Any) -> tuple[jax.Array, jax.Array]:
+    """Ids before an input and behind it.
+
+    Those of virtual tokens go from the embedding's row count upward.
+    """
+    places = self.method.places
+    virtual = itertools.count(self._config.vocab_size)
+    before, behind = (
+      [next(virtual) if slot is None else slot for slot in side]
+      for side in (places.before, places.behind)
+    )
+    return jnp.asarray(before, dtype), jnp.asarray(behind, dtype)
+
+  def _alone(self, params: Tree, rows_PxD: jax.Array) -> tuple[Tree, jax.Array]:
+    """(variables, ids [1, P]) of these rows as virtual tokens."""
+    scope, name = ports.PROMPT
     first = self._config.vocab_size
-    return jnp.arange(first, first + self.method.front, dtype=dtype)
+    ids_1xP = jnp.arange(first, first + len(rows_PxD))[None]
+    return {'params': params, 'ports': {scope: {name: rows_PxD}}}, ids_1xP
 
 
-def _start(params: Tree, **known: Any) -> Start:
-  """What a method may know of a network, besides what is `known`."""
+def _refuse_int8(tuned: Tree) -> None:
+  """Refuses to train what has no gradient."""
+  held = tree.flatten(tuned)
+  for name in held:
+    scope, _, kind = name.rpartition('/')
+    if kind == int8.SCALE or held[name].dtype == jnp.int8:
+      raise UserError(
+        f'tune: {scope}/kernel is kept in eight bits and cannot train; set '
+        'weights=dtype, or train something else'
+      )
+
+
+def _sizes(
+  params: Tree,
+) -> tuple[dict[str, Linear], dict[str, tuple[int, ...]]]:
+  """(linear maps, biases) of a network by slash-name."""
   linears, biases = {}, {}
   for name, leaf in tree.flatten(params).items():
     scope, _, kind = name.rpartition('/')
@@ -202,8 +258,44 @@ def _start(params: Tree, **known: Any) -> Start:
       linears[scope] = Linear(stack, inputs, tuple(features))
     if kind == 'bias':
       biases[scope] = leaf.shape
-  embedding = params['token_embedder']['embedding']
-  return Start(embedding, linears=linears, biases=biases, **known)
+  return linears, biases
+
+
+def of_rows(tuned: Tree, batch: Batch) -> Tree:
+  """What each row of a mixed batch is tuned by."""
+  if 'member' not in batch:
+    return tuned
+  return jax.tree.map(lambda x: x[batch['member']], tuned)
+
+
+def with_behind(
+  rows: tuple[jax.Array, jax.Array],
+  behind_Q: jax.Array,
+  *,
+  counts_B: jax.Array,
+  eos_id: int = -1,
+) -> tuple[jax.Array, jax.Array]:
+  """(ids, mask) of rows, and behind each of them these ids.
+
+  They follow its last real piece, or go in front of it if it is the EOS that
+  ends an input; padding is behind all.
+
+  Args:
+    counts_B: whether they count for a row.
+  """
+  ids_BxL, mask_BxL = rows
+  length = ids_BxL.shape[1]
+  last_Bx1 = length - 1 - jnp.argmax(mask_BxL[:, ::-1], axis=1)[:, None]
+  ends_BxL = (jnp.arange(length) == last_Bx1) & (ids_BxL == eos_id)
+  added_BxQ = jnp.broadcast_to(behind_Q, (len(ids_BxL), len(behind_Q)))
+  counts_BxQ = jnp.broadcast_to(counts_B[:, None], added_BxQ.shape)
+  ids_BxJ = jnp.concatenate([ids_BxL, added_BxQ], axis=1)
+  mask_BxJ = jnp.concatenate([mask_BxL, counts_BxQ], axis=1)
+  turn_BxJ = jnp.concatenate([2 * ends_BxL, jnp.ones_like(added_BxQ)], axis=1)
+  turn_BxJ = jnp.where(mask_BxJ, turn_BxJ, 3)
+  order_BxJ = jnp.argsort(turn_BxJ, axis=1, stable=True)
+  ids_BxJ = jnp.take_along_axis(ids_BxJ, order_BxJ, axis=1)
+  return ids_BxJ, jnp.take_along_axis(mask_BxJ, order_BxJ, axis=1)
 
 
 def last(count_B: jax.Array, length: int) -> jax.Array:

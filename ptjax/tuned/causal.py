@@ -3,7 +3,8 @@
 Owns how text is laid out for a model that only looks back: virtual tokens,
 inputs, answer, each seen by what is behind it. What stands in front depends on
 nothing behind it, so the keys and values of each distinct prompt are computed
-once a call, whatever the number of rows, in training as in decoding.
+once a call, whatever the number of rows, in training as in decoding. Those that
+a method gives itself are read in the same way.
 """
 
 import dataclasses
@@ -11,10 +12,15 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from ptjax.methods.base import Attention
 from ptjax.models import causal as network
+from ptjax.models import ports
 from ptjax.predict import rank
 from ptjax.tuned import base
 from ptjax.tuned.base import Batch, Tree
+
+# Whose ports a method fills with a prefix.
+_ATTENTION = ('layers', 'attention')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +38,23 @@ class Tuned(base.TunedModel):
 
   causal = True
   cache_axes = network.CACHE_BATCH_AXES
+
+  @property
+  def attentions(self) -> dict[str, Attention]:
+    config = self._config
+    heads = getattr(config, 'num_kv_heads', config.num_heads)
+    sizes = Attention(config.num_layers, heads, config.head_size)
+    return {'/'.join(_ATTENTION): sizes}
+
+  def key_values(
+    self, params: Tree, rows_PxD: jax.Array
+  ) -> dict[str, tuple[jax.Array, jax.Array]]:
+    variables, ids_1xP = self._alone(params, rows_PxD)
+    made = self.model.apply(
+      variables, ids_1xP, ids_1xP >= 0, method='key_values'
+    )
+    both = made['key'][:, :, 0], made['value'][:, :, 0]
+    return {'/'.join(_ATTENTION): both}
 
   def check_context(self, *, inputs: int, targets: int) -> None:
     front = self.method.front
@@ -84,7 +107,7 @@ class Tuned(base.TunedModel):
   def full_text(self, batch: Batch) -> Batch:
     """The batch in which the inputs are to be said too.
 
-    Without virtual tokens nothing stands in front of a text's first piece, so
+    Without virtual tokens no state stands in front of a text's first piece, so
     that one is not said.
     """
     masks = batch['input_mask'], batch['target_mask']
@@ -94,7 +117,7 @@ class Tuned(base.TunedModel):
     order_BxS = jnp.argsort(~mask_BxS, axis=1, stable=True)
     ids_BxS = jnp.take_along_axis(ids_BxS, order_BxS, axis=1)
     mask_BxS = jnp.take_along_axis(mask_BxS, order_BxS, axis=1)
-    said = 0 if self.method.front else 1
+    said = 0 if self.method.places.before else 1
     return batch | {
       'inputs': ids_BxS[:, :said],
       'input_mask': mask_BxS[:, :said],
@@ -120,21 +143,24 @@ class _Run:
     self.inputs = batch['inputs'], batch['input_mask'].astype(bool)
     self.prefix: tuple[network.Prefix, ...] = ()
     front_B = tuned_model._front(batch)
-    ids_P = tuned_model._virtual_ids(batch['inputs'].dtype)
-    if not len(ids_P):
-      self.variables = tuned_model._variables(tuned, frozen)
-    elif tuned_model.once:
-      tuned, member_B, count = _distinct(tuned, batch)
+    before_P, behind_Q = tuned_model._around(batch['inputs'].dtype)
+    if len(before_P) and tuned_model.once:
+      each, member_B, count = _distinct(tuned, batch)
       # Alone the prompt is read from its port; then it is a prefix, no port.
-      self.variables = tuned_model._variables(tuned, frozen)
-      self.prefix = (self._prompt(ids_P, front_B, member_B, count),)
-      self.variables = tuned_model._without_prompt(tuned, frozen)
-    else:
-      if 'member' in batch:
-        tuned = jax.tree.map(lambda x: x[batch['member']], tuned)
-      self.variables = tuned_model._variables(tuned, frozen)
-      front_BxP = base.last(front_B, len(ids_P))
-      placed = jnp.broadcast_to(ids_P, front_BxP.shape), front_BxP
+      self.variables = tuned_model._variables(each, frozen)
+      self.prefix = (self._prompt(before_P, front_B, member_B, count),)
+      self.variables = tuned_model._without_prompt(each, frozen)
+    if not self.prefix or len(behind_Q):
+      own = base.of_rows(tuned, batch)
+      self.variables = tuned_model._variables(own, frozen)
+    if tuned_model.method.prefix:
+      self.prefix = (self._given(front_B),)
+    if len(behind_Q):
+      counts = {'counts_B': front_B > 0}
+      self.inputs = base.with_behind(self.inputs, behind_Q, **counts)
+    if not tuned_model.once:
+      front_BxP = base.last(front_B, len(before_P))
+      placed = jnp.broadcast_to(before_P, front_BxP.shape), front_BxP
       self.inputs = tuple(
         jnp.concatenate(pair, axis=1) for pair in zip(placed, self.inputs)
       )
@@ -175,6 +201,17 @@ class _Run:
     if count > 1:
       prefix = network.of_rows(prefix, member_B)
     return network.leave_out(prefix, front_B > 0)
+
+  def _given(self, front_B) -> network.Prefix:
+    """The keys and values that stand in the ports, for all rows."""
+    outer, inner = _ATTENTION
+    filled = self.variables['ports'][outer][inner]
+    key, value = (filled[name] for name in ports.PREFIX)
+    return {
+      'key': key[:, :, None].astype(self.model.dtype),
+      'value': value[:, :, None].astype(self.model.dtype),
+      'mask': base.last(front_B, key.shape[-1]),
+    }
 
 
 def _distinct(tuned: Tree, batch: Batch) -> tuple[Tree, jax.Array, int]:

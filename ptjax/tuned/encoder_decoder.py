@@ -1,12 +1,15 @@
 """T5 and its like: virtual tokens in front of what the encoder reads.
 
 Owns their place and the decoder's start token. An encoder looks both ways, so
-every input is encoded together with its prompt.
+every input is encoded together with its prompt. A prefix stands in front of
+keys; here it is a mask that begins before its input.
 """
 
 import jax
 import jax.numpy as jnp
 
+from ptjax import tree
+from ptjax.methods.base import Attention
 from ptjax.models import t5
 from ptjax.predict import rank
 from ptjax.tuned import base
@@ -19,13 +22,41 @@ class Tuned(base.TunedModel):
   causal = False
   cache_axes = t5.CACHE_BATCH_AXES
 
+  @property
+  def attentions(self) -> dict[str, Attention]:
+    config = self._config
+    layers = {
+      'encoder/layers/attention': config.num_layers,
+      'decoder/layers/self_attention': config.num_decoder_layers,
+      'decoder/layers/cross_attention': config.num_decoder_layers,
+    }
+    heads, size = config.num_heads, config.d_kv
+    return {scope: Attention(n, heads, size) for scope, n in layers.items()}
+
+  def key_values(
+    self, params: Tree, rows_PxD: jax.Array
+  ) -> dict[str, tuple[jax.Array, jax.Array]]:
+    variables, ids_1xP = self._alone(params, rows_PxD)
+    _, held = self.model.apply(
+      variables,
+      *(ids_1xP, ids_1xP >= 0, ids_1xP),
+      method='states',
+      capture_intermediates=lambda _, method: method == 'key_value',
+      mutable=['intermediates'],
+    )
+    named = tree.flatten(held['intermediates'])
+    return {
+      name.removesuffix('/key_value'): tuple(x[:, 0] for x in called)
+      for name, (called,) in named.items()
+    }
+
   def states(
     self, tuned: Tree, frozen: Tree, batch: Batch, *, rng=None
   ) -> jax.Array:
     tuned, batch = self._of_tasks(tuned, frozen, batch)
     inputs, mask = self._place(batch)
     return self._apply(
-      _of_rows(tuned, batch),
+      base.of_rows(tuned, batch),
       frozen,
       *(inputs, mask, self._shift(batch['targets'])),
       deterministic=rng is None,
@@ -40,7 +71,7 @@ class Tuned(base.TunedModel):
     self, tuned: Tree, frozen: Tree, batch: Batch
   ) -> tuple[jax.Array, jax.Array]:
     tuned, batch = self._of_tasks(tuned, frozen, batch)
-    tuned = _of_rows(tuned, batch)
+    tuned = base.of_rows(tuned, batch)
     inputs, mask = self._place(batch)
     encoded = self._apply(tuned, frozen, inputs, mask, method='encode')
 
@@ -60,7 +91,7 @@ class Tuned(base.TunedModel):
     self, tuned: Tree, frozen: Tree, batch: Batch, *, max_length: int
   ) -> tuple[None, Tree]:
     tuned, batch = self._of_tasks(tuned, frozen, batch)
-    tuned = _of_rows(tuned, batch)
+    tuned = base.of_rows(tuned, batch)
     inputs, mask = self._place(batch)
     encoded = self._apply(tuned, frozen, inputs, mask, method='encode')
     return None, self._apply(
@@ -82,14 +113,21 @@ class Tuned(base.TunedModel):
     return self.model.apply(self._variables(tuned, frozen), *args, **kwargs)
 
   def _place(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
-    """Ids and mask [B, J], virtual tokens in front."""
+    """Ids [B, J] and mask [B, S], with virtual tokens, or a prefix in front."""
     inputs_BxL, mask_BxL = batch['inputs'], batch['input_mask'].astype(bool)
-    front_BxP = base.last(self._front(batch), self.method.front)
-    ids_P = self._virtual_ids(inputs_BxL.dtype)
+    before_P, behind_Q = self._around(inputs_BxL.dtype)
+    front_B, length = self._front(batch), self.method.front - len(behind_Q)
+    if len(behind_Q):
+      inputs_BxL, mask_BxL = base.with_behind(
+        (inputs_BxL, mask_BxL),
+        behind_Q,
+        counts_B=front_B > 0,
+        eos_id=self._config.eos_id,
+      )
+    front_BxP = base.last(front_B, length)
+    ids_BxP = jnp.broadcast_to(before_P, (len(inputs_BxL), len(before_P)))
     return (
-      jnp.concatenate(
-        [jnp.broadcast_to(ids_P, front_BxP.shape), inputs_BxL], axis=1
-      ),
+      jnp.concatenate([ids_BxP, inputs_BxL], axis=1),
       jnp.concatenate([front_BxP, mask_BxL], axis=1),
     )
 
@@ -97,10 +135,3 @@ class Tuned(base.TunedModel):
     """Decoder inputs: the start token, then all targets but the last."""
     start = jnp.full_like(targets_BxT[:, :1], self._config.decoder_start_id)
     return jnp.concatenate([start, targets_BxT[:, :-1]], axis=1)
-
-
-def _of_rows(tuned: Tree, batch: Batch) -> Tree:
-  """What each row of a mixed batch is tuned by."""
-  if 'member' not in batch:
-    return tuned
-  return jax.tree.map(lambda x: x[batch['member']], tuned)

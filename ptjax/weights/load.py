@@ -10,11 +10,10 @@ import difflib
 import functools
 import hashlib
 import json
-import math
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -26,10 +25,9 @@ from jax.experimental import multihost_utils
 import ptjax
 from ptjax import files
 from ptjax.config import UserError
-from ptjax.weights import families, hf, hub, t5x, table
+from ptjax.weights import block, families, hf, hub, t5x, table
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
-_CHUNK = 1 << 20  # values read at a time: 4 MiB of float32
 _EMBEDDED = {
   'miniature': 'miniature/t5',
   'miniature/t5': 'miniature/t5',
@@ -37,7 +35,7 @@ _EMBEDDED = {
 }
 
 # The sharding of each parameter by its path; None leaves it to jax.
-Shardings = Mapping[str, jax.sharding.Sharding] | None
+Shardings = Mapping[str, jax.sharding.NamedSharding] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +54,7 @@ def load(
   name: str,
   *,
   dtype: str = 'float32',
+  int8: bool = False,
   parameters: bool = True,
   device_put: bool = True,
   placement: Callable[[nn.Module], Shardings] | None = None,
@@ -67,6 +66,7 @@ def load(
     name: `miniature`, `miniature/gpt`, a folder (Hugging Face's layout or a
       T5X checkpoint), or a name on the hub.
     dtype: what the parameters are kept in and computed in.
+    int8: keeps linear maps of layers in eight bits, see `models.int8`.
     parameters: False leaves them out; the files are read for the fingerprint.
     device_put: False leaves numpy arrays on the host.
     placement: gives the sharding of each parameter of the network; every device
@@ -87,12 +87,12 @@ def load(
   places = placement(model) if placement else None
   params: dict[str, Any] = {}
   for row in rows if parameters else ():
-    place = places[row.path] if places else None
-    array = _array(source, row, np.dtype(DTYPES[dtype]), place)
-    if device_put and not places:
-      # Waited for, so that one array at a time is on its way.
-      array = jax.block_until_ready(jax.device_put(array))
-    put(params, row.path, array)
+    for leaf in block.leaves(row, np.dtype(DTYPES[dtype]), eight=int8):
+      array = _array(source, leaf, _place(places, row, leaf))
+      if device_put and not places:
+        # Waited for, so that one array at a time is on its way.
+        array = jax.block_until_ready(jax.device_put(array))
+      put(params, leaf.path, array)
   return Loaded(
     model=model,
     params=params,
@@ -187,19 +187,34 @@ def _refuse_family(values: dict[str, Any], folder: pathlib.Path) -> None:
     )
 
 
+def _place(
+  places: Shardings, row: table.Tensor, leaf: block.Leaf
+) -> jax.sharding.Sharding | None:
+  return placed(places[row.path] if places else None, leaf)
+
+
+def placed(
+  place: jax.sharding.NamedSharding | None, leaf: block.Leaf
+) -> jax.sharding.NamedSharding | None:
+  """Where a leaf lies whose parameter would lie there."""
+  if place is None or leaf.lacks is None:
+    return place
+  axes = [axis for i, axis in enumerate(place.spec) if i != leaf.lacks]
+  return place.update(spec=jax.sharding.PartitionSpec(*axes))
+
+
 def _array(
   source: table.Source,
-  row: table.Tensor,
-  dtype: np.dtype,
+  leaf: block.Leaf,
   place: jax.sharding.Sharding | None,
 ) -> np.ndarray | jax.Array:
-  shape = row.own_shape()
+  shape = leaf.shape
   if place is None:
-    return _block(source, row, tuple(slice(0, n) for n in shape), dtype)
+    return leaf.read(source, tuple(slice(0, n) for n in shape))
 
   @functools.cache  # several devices may hold the same part
   def part(*bounds: tuple[int, int]) -> np.ndarray:
-    return _block(source, row, tuple(slice(*b) for b in bounds), dtype)
+    return leaf.read(source, tuple(slice(*b) for b in bounds))
 
   # Waited for, so that one array at a time is on its way.
   return jax.block_until_ready(
@@ -209,48 +224,6 @@ def _array(
       lambda index: part(*(i.indices(n)[:2] for i, n in zip(index, shape))),
     )
   )
-
-
-def _block(
-  source: table.Source,
-  row: table.Tensor,
-  index: tuple[slice, ...],
-  dtype: np.dtype,
-) -> np.ndarray:
-  """A box of our parameter, cast; only the rows it touches are read."""
-  block = _empty([i.stop - i.start for i in index], dtype)
-  names, layers = row.names(), [block]
-  if row.layers:
-    names, layers = names[index[0]], list(block)
-    index = index[1:]
-  if row.transpose:
-    layers = [np.moveaxis(layer, 0, -1) for layer in layers]
-    index = (*index[1:], index[0])
-  first, rest = index[0], index[1:]
-  view = row.view or row.shape
-  group = row.shape[0] // view[0]  # rows of the file in one of the view
-  for name, layer in zip(names, layers):
-    for start, stop in _chunks(view, first.start, first.stop):
-      rows = source.read(name, start * group, stop * group)
-      rows = rows.reshape(stop - start, *view[1:])[(slice(None), *rest)]
-      layer[start - first.start : stop - first.start] = rows
-  return block
-
-
-def _empty(shape: list[int], dtype: np.dtype) -> np.ndarray:
-  """Aligned as XLA wants it: the CPU then takes the memory, not a copy."""
-  size = math.prod(shape) * dtype.itemsize
-  memory = np.empty(size + 64, np.uint8)
-  start = -memory.ctypes.data % 64
-  return memory[start : start + size].view(dtype).reshape(shape)
-
-
-def _chunks(
-  shape: tuple[int, ...], start: int, stop: int
-) -> Iterator[tuple[int, int]]:
-  step = max(1, _CHUNK // max(1, math.prod(shape[1:])))
-  for begin in range(start, stop, step):
-    yield begin, min(begin + step, stop)
 
 
 def fingerprint(source: table.Source, rows: Iterable[table.Tensor]) -> str:
@@ -264,7 +237,7 @@ def fingerprint(source: table.Source, rows: Iterable[table.Tensor]) -> str:
 
   def digest(name: str) -> bytes:
     sha = hashlib.sha256(f'{name} {list(shapes[name])}'.encode())
-    for start, stop in _chunks(shapes[name], 0, shapes[name][0]):
+    for start, stop in block.chunks(shapes[name], 0, shapes[name][0]):
       values = source.read(name, start, stop)
       sha.update(np.ascontiguousarray(values, '<f4').data)
     return sha.digest()

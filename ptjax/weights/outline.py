@@ -11,8 +11,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 
-from ptjax.weights import families, hf, hub, load, published, t5x
+from ptjax.weights import block, families, hf, hub, load, published, t5x
 
 _WEIGHTS = (*hf.SINGLE, *hf.INDEX)
 
@@ -21,12 +22,13 @@ def outline(
   name: str,
   *,
   dtype: str = 'float32',
+  int8: bool = False,
   place: Callable[[nn.Module], load.Shardings] | None = None,
 ) -> load.Loaded:
   """`load.load` without values: each parameter is a jax.ShapeDtypeStruct.
 
   Args:
-    dtype: what the parameters are kept in and computed in.
+    dtype, int8: as in `load.load`.
     place: gives the sharding of each parameter of the network; None = none.
 
   Raises:
@@ -42,9 +44,10 @@ def outline(
   places = place(model) if place else {}
   params: dict[str, Any] = {}
   for row in family.tensors(config):
-    kind, cut = load.DTYPES[dtype], places.get(row.path)
-    array = jax.ShapeDtypeStruct(row.own_shape(), kind, sharding=cut)
-    load.put(params, row.path, array)
+    for leaf in block.leaves(row, np.dtype(load.DTYPES[dtype]), eight=int8):
+      cut = load.placed(places.get(row.path), leaf)
+      array = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=cut)
+      load.put(params, leaf.path, array)
   return load.Loaded(
     model=model,
     params=params,

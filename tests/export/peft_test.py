@@ -191,7 +191,7 @@ def change(folder: pathlib.Path, **values) -> None:
   [
     ({'peft_type': 'OFT'}, r'peft_type OFT is no prompt; merge it by PEFT'),
     ({'peft_type': 'LORA'}, 'holds prompt_embeddings .* lora does not tune'),
-    ({'peft_type': 'CPT'}, 'only PROMPT_TUNING and P_TUNING are'),
+    ({'peft_type': 'CPT'}, 'only PROMPT_TUNING, P_TUNING, PREFIX_TUNING are'),
     ({'peft_type': None}, 'peft_type None'),
     ({'peft_type': 7}, 'peft_type is 7, expected text'),
     ({'peft_type': 'PREFIX_TUNING'}, 'PEFT wires it wrongly: .* slots 4l'),

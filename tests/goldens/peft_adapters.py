@@ -1,4 +1,4 @@
-"""Writes peft/: two adapters as PEFT 0.21.2 saves them, and what it says.
+"""Writes peft/: three adapters as PEFT 0.21.2 saves them, and what it says.
 
   python -m tests.goldens.peft_adapters
 
@@ -18,6 +18,8 @@ FOLDER = HERE / 'peft'
 LENGTH, STEPS = 3, 6  # virtual tokens; ids generated
 # The golden adapters' models, by the folder of this package.
 MODELS = {'t5_1_0': HERE / 't5/t5_1_0', 'gpt2': HERE / 'causal/gpt2'}
+# A prefix, and its model, whose heads share keys.
+PREFIX, OF_PREFIX = FOLDER / 'llama_prefix', HERE / 'causal/llama'
 SAID = 'said.npz'
 
 
@@ -100,16 +102,21 @@ def _seq2seq(model: Any) -> bool:
 
 def main() -> None:
   for name, folder in MODELS.items():
-    made = adapter(network(folder, f'goldens/{name}'))
-    made.save_pretrained(FOLDER / name)
-    (FOLDER / name / 'README.md').unlink()  # a card with nothing in it
-    spoken = said(made)
-    # Every seventh piece is enough to tell.
-    np.savez(
-      FOLDER / name / SAID,
-      logits=spoken['logits'][..., ::7],
-      greedy=spoken['greedy'].astype(np.int16),
-    )
+    _record(adapter(network(folder, f'goldens/{name}')), FOLDER / name)
+  model = network(OF_PREFIX, 'goldens/llama')
+  _record(adapter(model, 'PrefixTuningConfig'), PREFIX)
+
+
+def _record(made: Any, folder: pathlib.Path) -> None:
+  made.save_pretrained(folder)
+  (folder / 'README.md').unlink()  # a card with nothing in it
+  spoken = said(made)
+  # Every seventh piece is enough to tell.
+  np.savez(
+    folder / SAID,
+    logits=spoken['logits'][..., ::7],
+    greedy=spoken['greedy'].astype(np.int16),
+  )
 
 
 if __name__ == '__main__':

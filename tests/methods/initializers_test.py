@@ -37,7 +37,7 @@ def labels(label_ids, length, **options):
 
 @pytest.mark.parametrize('low, high', [(-0.5, 0.5), (0.0, 0.5)])
 def test_uniform(low, high):
-  rows = initializers.uniform(KEY, 100, dim=512, low=low, high=high)
+  rows = initializers.uniform(KEY, (100, 512), low=low, high=high)
   assert rows.shape == (100, 512) and rows.dtype == jnp.float32
   assert low <= rows.min() < low + 1e-3 and high - 1e-3 < rows.max() < high
   # Four standard errors of the mean of 51 200 draws.
@@ -46,7 +46,7 @@ def test_uniform(low, high):
 
 
 def test_the_default_is_the_papers():
-  rows = initializers.uniform(KEY, 100, dim=100)
+  rows = initializers.uniform(KEY, (100, 100))
   assert rows.min() < -0.49 and rows.max() > 0.49
 
 

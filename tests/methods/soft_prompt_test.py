@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ptjax.config import UserError
-from ptjax.methods import soft_prompt
+from ptjax.methods import initializers, soft_prompt
 from ptjax.methods.base import Start
 
 TABLE = jnp.asarray(
@@ -17,14 +17,15 @@ KEY = jax.random.key(0)
 
 def method(**changes):
   fields = {'length': 5, 'init': 'uniform', 'low': -0.5, 'high': 0.5}
-  return soft_prompt.Method(**{**fields, 'population': 60, **changes})
+  fields |= {'population': 60, 'template': ''}
+  return soft_prompt.Method(**{**fields, **changes})
 
 
 def rows(made, **start):
   return made.create(KEY, Start(TABLE, **start))['prompt']['encoder']
 
 
-@pytest.mark.parametrize('init', soft_prompt.INITS)
+@pytest.mark.parametrize('init', initializers.STARTS)
 def test_every_start_gives_float32_rows_of_the_models_width(init):
   start = {
     'label_ids': [[3, 4], [5]],

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from goldens import causal_models
 
-from ptjax.config import UserError
-from ptjax.models import causal, causal_layers, ports
+from ptjax.config import REMAT, UserError
+from ptjax.models import causal, ports
 from ptjax.predict import sample
 from ptjax.weights import load
 
@@ -95,11 +95,11 @@ def long(*cases):
 @pytest.mark.parametrize(
   'case,scan,remat',
   [
-    *((case, True, False) for case in CASES),
+    *((case, True, 'products') for case in CASES),
     *long(
-      ('pythia', True, True),
-      ('pythia', False, False),
-      ('pythia', False, True),
+      ('pythia', True, 'full'),
+      ('pythia', False, 'none'),
+      ('pythia', False, 'full'),
     ),
   ],
 )
@@ -383,7 +383,8 @@ def test_gradients_are_the_same_however_layers_are_run():
   case, given = 'pythia', causal_models.questions()
   prompt, gradients = rows_of('pythia')[0], []
   scope, port = ports.PROMPT
-  for scan, remat in ((True, False), (True, True), (False, True)):
+  ways = [*((True, remat) for remat in REMAT), (False, 'none'), (False, 'full')]
+  for scan, remat in ways:
     model = loaded(case).model.clone(scan=scan, remat=remat)
 
     def loss(prompt, model=model):
@@ -442,14 +443,6 @@ def test_positions_may_be_given():
   expected = np.asarray(run())
   assert difference(far, expected, name='further on') <= 1e-4
   assert np.abs(gap - expected).max() > 0.1
-
-
-def test_one_softmax_over_all_blocks():
-  rng = np.random.default_rng(0)
-  blocks = [jnp.asarray(rng.normal(size=(2, n)) * 30) for n in (3, 1, 4)]
-  expected = jax.nn.softmax(jnp.concatenate(blocks, axis=-1), axis=-1)
-  found = jnp.concatenate(causal_layers.softmax_over(blocks), axis=-1)
-  np.testing.assert_allclose(found, expected, atol=1e-7)
 
 
 def test_bfloat16_computes_in_bfloat16_and_answers_in_float32():

@@ -14,20 +14,37 @@ def tried(devices=8, **changes):
 def test_one_change_comes_before_two():
   found = tried()
   assert found[0] == {'mesh.data': 4, 'mesh.fsdp': 2, 'mesh.tensor': 1}
-  remat = found.index({'remat': True})
+  remat = found.index({'remat': 'full'})
   parts = found.index({'train.accumulate': 2})
   assert remat < parts
-  assert parts < found.index({'remat': True, 'train.accumulate': 2})
+  assert parts < found.index({'remat': 'full', 'train.accumulate': 2})
   assert {'mesh.data': 1, 'mesh.fsdp': 1, 'mesh.tensor': 8} in found
 
 
 def test_nothing_that_is_set_is_undone():
-  found = tried(**{'remat': True, 'mesh.tensor': 2, 'train.accumulate': 4})
+  found = tried(**{'remat': 'full', 'mesh.tensor': 2, 'train.accumulate': 4})
   assert found
   for words in found:
     assert 'remat' not in words
     assert words.get('mesh.fsdp', 1) * words.get('mesh.tensor', 2) >= 2
     assert words.get('train.accumulate', 8) in (8, 16, 32)
+
+
+def test_less_is_computed_again_before_more():
+  found = tried()
+  linear, full = ({'remat': policy} for policy in ('linear', 'full'))
+  assert found.index(linear) < found.index(full)
+  assert {'remat': 'products'} not in found
+  assert tried(remat='none')[0] == {'remat': 'products'}
+
+
+def test_another_model_comes_last():
+  """Eight bits, behind all that leaves the result as it is, but extremes."""
+  found = tried(devices=1)
+  eight = found.index({'weights': 'int8'})
+  assert found.index({'remat': 'full', 'train.accumulate': 4}) < eight
+  assert found.index({'train.accumulate': 32}) < eight
+  assert not [w for w in tried(weights='int8') if 'weights' in w]
 
 
 def test_nothing_is_tried_twice():
@@ -44,4 +61,4 @@ def test_rows_may_be_cut_instead_of_layers():
 
 def test_on_one_device_there_is_no_mesh_to_change():
   for words in tried(devices=1):
-    assert set(words) <= {'remat', 'train.accumulate'}
+    assert set(words) <= {'remat', 'train.accumulate', 'weights'}

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from ptjax.models import int8
 from ptjax.plan import products
 
 B, D, F, N = 3, 5, 7, 4
@@ -68,7 +69,7 @@ def test_weights_stay_weights_on_their_way():
   found = counted(
     lambda x, w: inner(x, w.reshape(D, F)), x, w, frozen=[False, True]
   )
-  assert found.frozen == 4 * D * F
+  assert found.frozen == 2 * D * F  # in the type that they are kept in
   found = counted(lambda x, w: x @ (w * 2).T, x, w, frozen=[False, True])
   assert found.frozen == 0
 
@@ -90,6 +91,20 @@ def test_a_gradient_has_the_products_that_it_takes(remat):
   one = 2 * B * D * F
   assert found.operations == (5 if remat else 4) * one
   assert found.frozen == (5 if remat else 4) * 4 * D * F
+
+
+def test_weights_in_eight_bits_are_read_as_such():
+  x, w = arrays((B, D), (D, F))
+  q, scale = jnp.zeros((D, F), jnp.int8), jnp.zeros((F,), jnp.float32)
+
+  def loss(x, q, scale):
+    return int8.product(x, q, scale).sum()
+
+  found = counted(loss, x, q, scale, frozen=[False, True, True])
+  assert found.frozen == D * F
+  found = counted(jax.grad(loss), x, q, scale, frozen=[False, True, True])
+  assert found.operations == 2 * B * D * F  # of a sum, the gradient alone
+  assert found.frozen == D * F
 
 
 def test_members_share_their_weights():

@@ -1,5 +1,7 @@
 """What a device holds, by hand."""
 
+import math
+
 import pytest
 import tiny
 
@@ -35,11 +37,30 @@ def test_a_device_has_its_part_of_the_weights(model):
 
 def test_a_part_of_a_layer_makes_a_part_of_what_is_in_it():
   shape = {'batch': 4, 'prompt': 0, 'length': 64, 'target': 4, 'itemsize': 2}
-  one = memory.member_bytes(T5, **shape, remat=False)
-  eight = memory.member_bytes(T5, **shape, remat=False, tensor=8)
+  one = memory.member_bytes(T5, **shape, remat='products')
+  eight = memory.member_bytes(T5, **shape, remat='products', tensor=8)
   # Scores, heads and mlp are a part; what goes from layer to layer is whole.
   between = 5 * T5.d_model * 2 * 4 * (2 * 64 + 3 * 4)
   assert eight - between == pytest.approx((one - between) / 8, rel=0.01)
+
+
+def test_eight_bits_are_held_as_such_and_multiplied_a_layer_at_a_time(model):
+  wide = outlined(model)
+  eight = outlined(model, weights='int8')
+  held = tree.flatten(wide.loaded.params)
+  kernels = [a for n, a in held.items() if n.endswith('/layers/mlp/wo/kernel')]
+  assert len(kernels) == 2 and {a.dtype.itemsize for a in kernels} == {2}
+  maps = [
+    a.shape
+    for n, a in held.items()
+    if '/layers/' in n and n.endswith('/kernel')
+  ]
+  values = sum(map(math.prod, maps))
+  scales = sum(math.prod(shape) // shape[1] for shape in maps)
+  less = sizes.weights(wide) - sizes.weights(eight)
+  assert less == values - 4 * scales
+  more = sizes.temporary(eight) - sizes.temporary(wide)
+  assert more == 2 * (sizes.weights(eight) // T5.num_layers)
 
 
 def test_members_hold_theirs_each(model):

@@ -11,7 +11,7 @@ import pytest
 from goldens import causal_models
 
 from ptjax.config import UserError
-from ptjax.weights import families, load, save
+from ptjax.weights import block, families, load, save
 from weights import files
 
 CASES = sorted(causal_models.CASES)
@@ -71,7 +71,8 @@ def test_devices_read_their_own_part(name):
     for _ in range(3):
       ends = [sorted(rng.integers(0, n + 1, 2)) for n in whole.shape]
       index = tuple(slice(int(a), int(b)) for a, b in ends)
-      box = load._block(source, row, index, np.dtype(np.float32))
+      (leaf,) = block.leaves(row, np.dtype(np.float32), eight=False)
+      box = leaf.read(source, index)
       np.testing.assert_array_equal(box, np.asarray(whole)[index], row.path)
 
 
@@ -85,7 +86,8 @@ def test_a_box_reads_only_its_rows(monkeypatch):
     source, 'read', lambda *args: calls.append(args) or read(*args)
   )
   everything = slice(0, 24), slice(1, 2), slice(0, 3), slice(0, 8)
-  load._block(source, row, (slice(0, 2), *everything), np.dtype(np.float32))
+  (leaf,) = block.leaves(row, np.dtype(np.float32), eight=False)
+  leaf.read(source, (slice(0, 2), *everything))
   assert [call[1:] for call in calls] == [(24, 48)] * 2
 
 

@@ -19,7 +19,7 @@ from goldens import t5_models
 
 from ptjax.config import UserError
 from ptjax.models import t5
-from ptjax.weights import load, save
+from ptjax.weights import block, load, save
 from ptjax.weights import t5 as t5_table
 from weights import files
 
@@ -383,7 +383,8 @@ def test_devices_read_their_own_part():
       whole = whole[key]
     ends = [sorted(rng.integers(0, n + 1, 2)) for n in whole.shape]
     index = tuple(slice(int(a), int(b)) for a, b in ends)
-    box = load._block(source, row, index, np.dtype(np.float32))
+    (leaf,) = block.leaves(row, np.dtype(np.float32), eight=False)
+    box = leaf.read(source, index)
     np.testing.assert_array_equal(box, np.asarray(whole)[index], row.path)
 
 
@@ -397,7 +398,8 @@ def test_a_part_is_read_by_its_rows_alone():
   for start, stop in ((0, 3), (3, outputs)):
     counted.values = 0
     index = slice(0, layers), slice(0, inputs), slice(start, stop)
-    load._block(counted, row, index, np.dtype(np.float32))
+    (leaf,) = block.leaves(row, np.dtype(np.float32), eight=False)
+    leaf.read(counted, index)
     assert counted.values == layers * inputs * (stop - start)
 
 
@@ -414,7 +416,7 @@ class Counted:
 
 
 def test_memory_stays_near_what_is_resident(tmp_path, monkeypatch):
-  """Traced allocations; `python -m tests.weights.memory` shows it at size."""
+  """Traced allocations; `python -m ptjax.bench load` shows it at size."""
   config = dataclasses.replace(
     case('t5_1_1').config, d_model=64, d_ff=512, num_layers=6, vocab_size=500
   )
@@ -427,7 +429,7 @@ def test_memory_stays_near_what_is_resident(tmp_path, monkeypatch):
       scope = scope.setdefault(key, {})
     scope[leaf] = np.zeros(shape, np.float32)
   save.save(tmp_path, params, config)
-  monkeypatch.setattr(load, '_CHUNK', 1 << 10)
+  monkeypatch.setattr(block, '_CHUNK', 1 << 10)
   load.load(str(tmp_path))  # imports and caches are not counted below
   tracemalloc.start()
   leaves = jax.tree.leaves(load.load(str(tmp_path)).params)
