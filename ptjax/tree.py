@@ -97,8 +97,8 @@ def count(tree: Tree) -> int:
   """Number of values; a `kernel_scale` is how a kernel is kept, and none."""
   return sum(
     math.prod(leaf.shape)
-    for name, leaf in flatten(tree).items()
-    if not name.endswith('kernel_scale')
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    if getattr(path[-1] if path else None, 'key', '') != 'kernel_scale'
   )
 
 
