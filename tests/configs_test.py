@@ -106,7 +106,7 @@ def test_the_runs_of_twitter_complaints_are_ones_that_can_be():
 
 def test_methods_are_runs_with_their_own_optimizers_and_the_same_steps():
   runs = ablate.settings(read('methods', 'task=cb,train.steps=7'))
-  assert len(runs) == 7
+  assert len(runs) == 9
   for (name,), c in runs.items():
     assert [t.name for t in train.check(c)] == ['superglue/cb']
     assert c.method.name == name and c.train.costs and c.train.steps == 7

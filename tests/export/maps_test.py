@@ -92,9 +92,9 @@ def test_peft_loads_what_is_written(method, name, theirs, tmp_path):
   model = theirs.PeftModel.from_pretrained(model, folder)
   expected = peft_adapters.said(model)
   differs(name, expected)
-  peft_test.same(peft_test.said(name, [found]), expected, name)
+  peft_test.assert_same(peft_test.said(name, [found]), expected, name)
   (again,) = names.find(str(folder))
-  peft_test.same(peft_test.said(name, [again]), expected, name)
+  peft_test.assert_same(peft_test.said(name, [again]), expected, name)
   model.save_pretrained(tmp_path / 'theirs')
   said = settings_of(tmp_path / 'theirs')
   assert said.items() >= settings_of(folder).items()
@@ -125,7 +125,7 @@ def test_other_maps_and_scales_of_peft_say_the_same_here(
   (found,) = names.find(str(tmp_path))
   expected = peft_adapters.said(model)
   differs(name, expected)
-  peft_test.same(peft_test.said(name, [found]), expected, name)
+  peft_test.assert_same(peft_test.said(name, [found]), expected, name)
 
 
 @pytest.mark.parametrize('method,name', LIVE)
@@ -135,7 +135,7 @@ def test_what_peft_writes_says_the_same_here(method, name, theirs, tmp_path):
   model.save_pretrained(tmp_path)
   (found,) = names.find(str(tmp_path))
   expected = peft_adapters.said(model)
-  peft_test.same(peft_test.said(name, [found]), expected, name)
+  peft_test.assert_same(peft_test.said(name, [found]), expected, name)
 
 
 @pytest.mark.parametrize('method,name', SEVERAL)
@@ -143,7 +143,7 @@ def test_what_peft_wrote_says_what_it_said(method, name):
   """As recorded, with neither PEFT nor torch."""
   (found,) = names.find(str(golden(method, name)))
   recorded = np.load(golden(method, name) / peft_adapters.SAID)
-  peft_test.same(peft_test.said(name, [found]), recorded, name, every=7)
+  peft_test.assert_same(peft_test.said(name, [found]), recorded, name, every=7)
   alone = peft_test.said(name, [])['logits'][..., ::7]
   scale = np.abs(recorded['logits']).max()
   assert np.abs(alone - recorded['logits']).max() > 0.05 * scale

@@ -83,11 +83,11 @@ def said(model, task: int) -> np.ndarray:
   with torch.no_grad(), warnings.catch_warnings():
     warnings.simplefilter('ignore')
     if config.is_encoder_decoder:
-      start = torch.full_like(targets[:, :1], config.decoder_start_token_id)
+      # Without labels PEFT hands the decoder nothing.
       return model(
         input_ids=inputs,
         attention_mask=torch.ones_like(inputs),
-        decoder_input_ids=torch.cat([start, targets[:, :-1]], 1),
+        labels=targets,
         task_ids=task_ids,
       ).logits.numpy()
     ids = torch.cat([inputs, targets], 1)
