@@ -209,7 +209,7 @@ def miniature(c: ConfigDict, *, method: str = 'soft_prompt') -> ConfigDict:
 
 # A method's optimizer, learning rate and weight decay: usual for models
 # of hundreds of millions of parameters or more (a soft prompt's by Lester et
-# al. 2021), and the rate for the embedded ones, which was found on them.
+# al. 2021), and the rate for the embedded ones, tried on them.
 OPTIMIZERS: dict[str, tuple[str, float, float, float]] = {
   'soft_prompt': ('adafactor', 0.3, 1e-5, 0.3),
   'p_tuning': ('adamw', 1e-3, 0.0, 3e-3),
