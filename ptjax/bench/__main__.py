@@ -79,14 +79,17 @@ def _versus(asked: argparse.Namespace) -> dict[str, Any]:
 
   kinds = {'causal': (causal, causal.Causal), 't5': (t5, t5.T5)}
   module, comparison = kinds[asked.benchmark]
+  said = {
+    'models': asked.shapes,
+    'dtypes': asked.dtype,
+    'batches': asked.batch,
+    'inputs': asked.input,
+    'prompts': asked.prompt,
+    'works': asked.works,
+  }
   plan = module.plan(
     jax.default_backend(),
-    models=asked.shapes,
-    dtypes=asked.dtype,
-    batches=asked.batch,
-    inputs=asked.input,
-    prompts=asked.prompt,
-    works=asked.works,
+    said,
     repeats=asked.repeats,
     memory=not asked.no_memory,
   )

@@ -5,14 +5,12 @@ much faster ptjax should be. Each side is a file beside this.
 """
 
 import dataclasses
-import itertools
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ptjax import config as config_lib
 from ptjax.bench import operations, our_side, peft_side, random_gpt, versus
 from ptjax.bench.versus import DTYPES, Case, Plan
 from ptjax.config import UserError
@@ -26,40 +24,26 @@ WORKS = ('train-text', 'train-label', 'evaluate', 'generate')
 CLOSE = {'float32': 1e-4, 'bfloat16': 3e-2}
 
 
-def plan(
-  platform: str,
-  *,
-  models: Sequence[str] = (),
-  dtypes: Sequence[str] = (),
-  prompts: Sequence[int] = (),
-  batches: Sequence[int] = (),
-  inputs: Sequence[int] = (),
-  works: Sequence[str] = (),
-  **rest: Any,
-) -> Plan:
+def plan(platform: str, asked: dict[str, Sequence[Any]], **rest: Any) -> Plan:
   """What is asked for; where nothing is, what suits the platform."""
   on_cpu = platform == 'cpu'
-  models = models or ('pythia-70m', *(() if on_cpu else ('pythia-1.4b',)))
-  # PEFT's bfloat16 takes minutes a step on a CPU without units for it.
-  dtypes = dtypes or (('float32',) if on_cpu else DTYPES)
-  for name in models:
-    config_lib.one_of('--shapes', name, tuple(random_gpt.PYTHIA))
-  for name in dtypes:
-    config_lib.one_of('--dtype', name, DTYPES)
-  for name in works:
-    config_lib.one_of('--works', name, WORKS)
-  for length in inputs:
+  usual = {
+    'models': ('pythia-70m', *(() if on_cpu else ('pythia-1.4b',))),
+    # A CPU without units for narrow numbers takes long for bfloat16.
+    'dtypes': ('float32',) if on_cpu else DTYPES,
+    'prompts': (8, 100),
+    'batches': (8, 32),
+    'inputs': (32, 64),
+    'works': WORKS,
+  }
+  for length in asked.get('inputs', ()):
     if length <= LABEL:
       raise UserError(
         f'--input={length} must hold an answer of {LABEL} pieces and a piece '
         'in front of it'
       )
-  cases = itertools.product(
-    models, dtypes, prompts or (8, 100), batches or (8, 32), inputs or (32, 64)
-  )
-  return Plan(
-    tuple(itertools.starmap(Case, cases)), tuple(works) or WORKS, **rest
-  )
+  sizes = random_gpt.PYTHIA
+  return versus.plan(asked, usual=usual, works=WORKS, sizes=sizes, **rest)
 
 
 def works_of(case: Case, work: str) -> tuple[operations.Work, ...]:

@@ -25,6 +25,7 @@ from ptjax.bench import (
   t5_sides,
   tables,
   versus,
+  versus_tables,
 )
 from ptjax.config import UserError
 from ptjax.data import batch, pipeline, source, tokenizer
@@ -281,19 +282,19 @@ def _told(row: dict[str, Any]) -> list[str]:
   if 'times' in row:
     times = pairs.Range(**row['times'])
     cells.append(f'{row["examples"] / row["theirs"]["median"]:.1f}')
-    cells += [times.text(), *_judged(times.median, row['at_least'])]
+    cells += [
+      times.text(),
+      *versus_tables.judged(times.median, row['at_least']),
+    ]
   else:
     cells += [''] * 4
   if 'fixed_times' in row:
     fixed = row['fixed_times']
-    cells += [f'{fixed:.2f}', *_judged(fixed, row['fixed_at_least'])]
+    cells += [
+      f'{fixed:.2f}',
+      *versus_tables.judged(fixed, row['fixed_at_least']),
+    ]
   else:
     cells += [''] * 3
   cells += [f'{row["real"][k]:.3f}' for k in ('ours', 'longest', 'fixed')]
   return [*cells, '–' if row['load'] is None else f'{row["load"]:.1f}']
-
-
-def _judged(value: float, least: float | None) -> tuple[str, str]:
-  if least is None:
-    return '–', ''
-  return f'{least:.1f}', 'met' if value >= least else 'missed'

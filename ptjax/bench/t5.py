@@ -4,14 +4,12 @@ Owns what is compared, at which sizes, and how much faster ptjax should be. Rows
 of real lengths are in `real`.
 """
 
-import itertools
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ptjax import config as config_lib
 from ptjax.bench import our_side, random_t5, t5_sides, versus
 from ptjax.bench.versus import DTYPES, Case, Plan
 from ptjax.models.t5 import T5Config
@@ -24,34 +22,18 @@ WORKS = ('train', 'rank', 'generate')
 CLOSE = {'float32': 1e-4, 'bfloat16': 3e-2}
 
 
-def plan(
-  platform: str,
-  *,
-  models: Sequence[str] = (),
-  dtypes: Sequence[str] = (),
-  prompts: Sequence[int] = (),
-  batches: Sequence[int] = (),
-  inputs: Sequence[int] = (),
-  works: Sequence[str] = (),
-  **rest: Any,
-) -> Plan:
+def plan(platform: str, asked: dict[str, Sequence[Any]], **rest: Any) -> Plan:
   """What is asked for; where nothing is, what suits the platform."""
-  models = models or (
-    ('small',) if platform == 'cpu' else tuple(random_t5.SIZES)
-  )
-  for name in models:
-    config_lib.one_of('--shapes', name, tuple(random_t5.SIZES))
-  for name in dtypes:
-    config_lib.one_of('--dtype', name, DTYPES)
-  for name in works:
-    config_lib.one_of('--works', name, WORKS)
-  cases = itertools.product(
-    *(models, dtypes or DTYPES, prompts or (100,)),
-    *(batches or (8, 32), inputs or (128,)),
-  )
-  return Plan(
-    tuple(itertools.starmap(Case, cases)), tuple(works) or WORKS, **rest
-  )
+  usual = {
+    'models': ('small',) if platform == 'cpu' else tuple(random_t5.SIZES),
+    'dtypes': DTYPES,
+    'prompts': (100,),
+    'batches': (8, 32),
+    'inputs': (128,),
+    'works': WORKS,
+  }
+  sizes = random_t5.SIZES
+  return versus.plan(asked, usual=usual, works=WORKS, sizes=sizes, **rest)
 
 
 class T5(versus.Comparison):

@@ -11,27 +11,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from ptjax import parts
 from ptjax.bench import our_side, peft_side
 from ptjax.data import batch, tokenizer
 from ptjax.data.batch import Encoded
 from ptjax.tasks.base import Example
 
 
-class Ours:
+class Ours(our_side.Ours):
   """One prompt in training, rank classification and greedy decoding."""
-
-  def __init__(self, made: parts.Parts):
-    self._made = made
-    self._held: dict[Any, Any] = {}
-    self.begin()
-    (rows,) = jax.tree.leaves(self._state.tuned)
-    self.prompt_PxD = np.array(rows[0])  # what the virtual tokens begin as
-
-  def begin(self) -> None:
-    """The state before the first update."""
-    tuned, self._frozen = self._made.init()
-    self._state = self._made.state(tuned)
 
   def train(self, ids_BxL: np.ndarray, targets_BxT: np.ndarray) -> Any:
     """One update; (loss in nats a token, norm of the gradient) before it."""
@@ -67,14 +54,6 @@ class Ours:
     return self._made.answers(
       self._state.tuned, self._frozen, one, max_length=count
     )[0]
-
-  def wait(self, value: Any) -> Any:
-    """Until it is computed; as numpy."""
-    return jax.device_get(value)
-
-  def peak_bytes(self) -> int | None:
-    """Of the device's memory; None on a CPU, where it is the process's."""
-    return our_side.peak_bytes()
 
   def _batch(
     self, ids_BxL: np.ndarray, said: np.ndarray, *, members: bool = False

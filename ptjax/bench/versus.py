@@ -22,6 +22,7 @@ import jax
 import numpy as np
 
 from ptjax.bench import operations, pairs, peft_side
+from ptjax.config import one_of
 
 DTYPES = ('float32', 'bfloat16')
 
@@ -45,6 +46,38 @@ class Plan:
   works: tuple[str, ...]
   repeats: int = 5
   memory: bool = True  # of training, each side in a process of its own
+
+
+def plan(
+  asked: dict[str, Sequence[Any]],
+  *,
+  usual: dict[str, Sequence[Any]],
+  works: Sequence[str],
+  sizes: dict[str, Any],
+  **rest: Any,
+) -> Plan:
+  """What is asked for; where nothing is, what is usual.
+
+  Args:
+    asked, usual: models, dtypes, prompts, batches, inputs and works.
+    works: all that there are.
+    sizes: of all models that there are.
+    rest: the other fields of a plan.
+
+  Raises:
+    UserError: what is asked for is none of these.
+  """
+  found = {key: tuple(asked.get(key) or usual[key]) for key in usual}
+  for flag, key, known in (
+    ('--shapes', 'models', sizes),
+    ('--dtype', 'dtypes', DTYPES),
+    ('--works', 'works', works),
+  ):
+    for name in found[key]:
+      one_of(flag, name, tuple(known))
+  axes = ('models', 'dtypes', 'prompts', 'batches', 'inputs')
+  cases = itertools.product(*(found[key] for key in axes))
+  return Plan(tuple(itertools.starmap(Case, cases)), found['works'], **rest)
 
 
 class Comparison(abc.ABC):

@@ -63,7 +63,11 @@ def _row(row: dict[str, Any]) -> list[str]:
     cells += [''] * 6
   else:
     times = Range(**row['times'])
-    cells += [*_side(row, 'theirs_'), times.text(), *_judged(row)]
+    cells += [
+      *_side(row, 'theirs_'),
+      times.text(),
+      *judged(times.median, row['at_least']),
+    ]
     cells.append(f'{row["same"]:.1e}')
   load = row['load']
   return [*cells, *_memory(row), '–' if load is None else f'{load:.1f}']
@@ -76,12 +80,11 @@ def _side(row: dict[str, Any], prefix: str) -> tuple[str, str]:
   return seconds.text(1e3), f'{share:.2f}'
 
 
-def _judged(row: dict[str, Any]) -> tuple[str, str]:
-  least = row['at_least']
+def judged(value: float, least: float | None) -> tuple[str, str]:
+  """The aim, and whether it is met."""
   if least is None:
     return '–', ''
-  met = row['times']['median'] >= least
-  return f'{least:.1f}', 'met' if met else 'missed'
+  return f'{least:.1f}', 'met' if value >= least else 'missed'
 
 
 def _memory(row: dict[str, Any]) -> tuple[str, str]:

@@ -331,13 +331,13 @@ def test_a_wrong_flag_is_one_sentence(flags, sentence, capsys):
 
 
 def test_a_plan_suits_its_platform():
-  cpu, gpu = causal.plan('cpu'), causal.plan('gpu')
+  cpu, gpu = causal.plan('cpu', {}), causal.plan('gpu', {})
   assert {case.dtype for case in cpu.cases} == {'float32'}
   assert len(cpu.cases) == len(set(cpu.cases)) == 8
   assert {case.model for case in gpu.cases} == {'pythia-70m', 'pythia-1.4b'}
   assert {case.dtype for case in gpu.cases} == {'float32', 'bfloat16'}
   with pytest.raises(UserError, match='did you mean'):
-    causal.plan('cpu', dtypes=['bfloat'])
+    causal.plan('cpu', {'dtypes': ['bfloat']})
 
 
 @pytest.mark.parametrize(

@@ -103,9 +103,9 @@ def test_what_is_aimed_at(platform, work, least):
 
 
 def test_a_plan_suits_its_platform():
-  assert {case.model for case in t5.plan('cpu').cases} == {'small'}
-  assert {case.dtype for case in t5.plan('cpu').cases} == set(versus.DTYPES)
-  assert len(t5.plan('gpu', dtypes=['bfloat16']).cases) == 2 * len(
+  assert {case.model for case in t5.plan('cpu', {}).cases} == {'small'}
+  assert {case.dtype for case in t5.plan('cpu', {}).cases} == set(versus.DTYPES)
+  assert len(t5.plan('gpu', {'dtypes': ['bfloat16']}).cases) == 2 * len(
     random_t5.SIZES
   )
 
