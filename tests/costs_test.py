@@ -72,4 +72,4 @@ def test_methods_are_trained_measured_and_used(tmp_path, call):
 @pytest.mark.parametrize('words', ['methods=lora+lroa', 'methods=none'])
 def test_a_method_that_does_not_train_is_told(call, words):
   code, _, said = call(f'--config=configs/methods.py:{words}')
-  assert code == 2 and 'it can be soft_prompt, lora' in said
+  assert code == 2 and 'it can be soft_prompt, p_tuning' in said

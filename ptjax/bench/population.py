@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from ptjax import checks, parts, population
 from ptjax import config as config_lib
@@ -211,7 +212,7 @@ def run(
       for count in plan.members:
         _tell(f'{_words(case)}: {count} members')
         row = {**dataclasses.asdict(case), 'members': count}
-        row['dtype'] = str(of[1].loaded.model.dtype.__name__)
+        row['dtype'] = np.dtype(of[1].loaded.model.dtype).name
         try:
           many = Side(of[count])
           out['steps'].append(row | _step_row(one, many, count, timing))

@@ -41,16 +41,17 @@ def build(
     return made
   sizes = sizes or T5_1_1[config_lib.one_of('shapes', name, tuple(T5_1_1))]
   model = made.tuned_model.model.clone(config=sizes)
+  kept = model.clone(dtype=made.loaded.model.dtype)
 
   @jax.jit
   def draw(key):
     ids = jnp.zeros((1, 1), jnp.int32)
     params = nn.unbox(model.init(key, ids, ids >= 0, ids))['params']
-    return jax.tree.map(lambda x: x.astype(model.dtype), params)
+    return jax.tree.map(lambda x: x.astype(kept.dtype), params)
 
   loaded = dataclasses.replace(
     made.loaded,
-    model=model,
+    model=kept,
     params=draw(jax.random.key(0)),
     config=sizes,
     fingerprint='random',

@@ -10,6 +10,7 @@ import itertools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from ptjax import assemble, mesh, parts, progress, tree
 from ptjax import config as config_lib
@@ -159,7 +160,7 @@ def _plan(
     target=target,
     mesh=dict(made.layout.mesh.shape),
     parameters=tree.count(made.loaded.params),
-    dtype=str(made.tuned_model.model.dtype.__name__),
+    dtype=jnp.dtype(made.loaded.model.dtype).name,
     front=made.tuned_model.method.front,
     members=len(made.members),
     lengths=longest,
