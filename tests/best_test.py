@@ -7,13 +7,17 @@ import numpy as np
 from ptjax import best, population, tree
 from ptjax import config as config_lib
 from ptjax.export import names
+from ptjax.methods import base
 
 
 def test_a_prompt_that_was_held_frozen_is_written_with_what_trained(tmp_path):
   """Else `tune` of the model alone would leave a file nobody can use."""
   rows = np.ones((3, 4), np.float32)
+  c = config_lib.default()
+  method = base.make(c.method)
   parts = types.SimpleNamespace(
-    config=config_lib.default(),
+    config=c,
+    tuned_model=types.SimpleNamespace(method=method),
     loaded=types.SimpleNamespace(name='m', fingerprint='f'),
     members=(population.Member(0, 0.3, 'uniform'),),
   )
