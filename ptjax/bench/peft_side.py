@@ -4,6 +4,7 @@ Owns all that is torch's; imported only where it is measured. An extra of the
 benchmark: pip install 'ptjax[bench]'.
 """
 
+import abc
 import importlib.util
 import os
 import pathlib
@@ -27,7 +28,7 @@ def missing() -> str:
   )
 
 
-class Side:
+class Side(abc.ABC):
   """A frozen model, a prompt, AdamW; eager, in training mode, no dropout.
 
   Args:
@@ -67,9 +68,9 @@ class Side:
     self._optimizer = torch.optim.AdamW([self._prompt])
     self.begin()
 
+  @abc.abstractmethod
   def load(self, folder: pathlib.Path, dtype: Any) -> Any:
     """The frozen model of a folder."""
-    raise NotImplementedError
 
   def begin(self) -> None:
     """The state before the first update."""
