@@ -38,7 +38,8 @@ def test_a_method_is_a_value_with_fields_of_config(name):
   assert isinstance(method.front, int) and method.front >= 0
   # What a file holds of it is what it fills ports with.
   made = {id(leaf) for leaf in jax.tree.leaves(method.kept(own))}
-  if name != 'p_tuning':  # each call makes them anew
+  # Each call of these makes them anew.
+  if name not in ('p_tuning', 'multitask_prompt'):
     assert made == {id(leaf) for leaf in jax.tree.leaves(ports)}
 
 
