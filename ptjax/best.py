@@ -16,6 +16,7 @@ from ptjax.data import split
 from ptjax.export import prompt
 from ptjax.parts import Parts
 from ptjax.tasks.base import Task
+from ptjax.tasks.mixture import Mixture
 
 
 def members(
@@ -92,5 +93,6 @@ def write(
 
 def _parts(task: Task) -> dict[str, Any]:
   """Of a mixture the names of its tasks, in their order."""
-  parts = [part.name for part in getattr(task, 'parts', ())]
-  return {'tasks': parts} if parts else {}
+  if not isinstance(task, Mixture):
+    return {}
+  return {'tasks': [part.name for part in task.parts]}

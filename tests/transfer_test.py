@@ -91,7 +91,8 @@ def test_a_run_begins_from_it(sources, call):
     'method.length': P,
     'method.init': 'file',
     'method.file': f'{near}',
-    'optimizer.lr': 0.0,
+    'optimizer.lr': 1e-30,  # which moves nothing
+    'optimizer.weight_decay': 0.0,
     'train.dropout': 0.0,
   }
   words = tiny.words(sources, **changes)
