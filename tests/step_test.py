@@ -317,15 +317,11 @@ def test_a_row_without_its_prompt_is_the_untuned_models(parts):
 
 
 @dataclasses.dataclass(frozen=True)
-class Misspelled:
+class Misspelled(base.Method):
   """A method whose port has a name that the embedding does not read."""
 
   inner: base.Method
   tune = ('prompt/.*',)
-
-  @property
-  def front(self):
-    return 0
 
   def create(self, rng, start):
     return self.inner.create(rng, start)
