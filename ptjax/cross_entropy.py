@@ -68,12 +68,16 @@ def _forward(head, z_loss, frozen, x_SxBxUxD, targets_SxBxU, mask_SxBxU):
   def one(part):
     x, targets, mask = part
     logits, pull = jax.vjp(functools.partial(head, frozen), x)
-    log_z = jax.nn.logsumexp(logits, axis=-1)
+    top = jnp.max(logits, axis=-1, keepdims=True)
+    # Once: of that many numbers an exponential costs more than to write it.
+    powers = jnp.exp(logits - top)
+    total = jnp.sum(powers, axis=-1)
+    log_z = top[..., 0] + jnp.log(total)
     nats = _total(logits, log_z, targets, mask, z_loss)
-    rise = jnp.where(mask, 1 + 2 * z_loss * log_z, 0.0)[..., None]
+    rise = jnp.where(mask, 1 + 2 * z_loss * log_z, 0.0) / total
     ids = jnp.arange(logits.shape[-1])
     hit = (ids == targets[..., None]) & mask[..., None]
-    slope = rise * jnp.exp(logits - log_z[..., None]) - hit
+    slope = rise[..., None] * powers - hit
     return nats, pull(slope)[0]
 
   nats_S, slope = jax.lax.map(one, (x_SxBxUxD, targets_SxBxU, mask_SxBxU))
