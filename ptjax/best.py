@@ -12,10 +12,9 @@ import jax
 import numpy as np
 
 from ptjax import population, processes, step, tree
-from ptjax.data import split
 from ptjax.export import prompt
 from ptjax.parts import Parts
-from ptjax.tasks.base import Task
+from ptjax.tasks.base import Task, short
 from ptjax.tasks.mixture import Mixture
 
 
@@ -66,7 +65,7 @@ def write(
     known: of each member, see `members`.
     at: leaves out those whose best is of another step.
   """
-  loaded, name = parts.loaded, split.short(task)
+  loaded, name = parts.loaded, short(task)
   # The method's own parameters belong to it even where `tune` froze them.
   own = {k: v for k, v in frozen.items() if k != 'model'}
   best, method = jax.device_get(state.best), parts.tuned_model.method

@@ -81,12 +81,10 @@ def run(
   if form == 'peft' and prefix.holds(prompts[0]):
     _prefix(config, prompts[0], target, say=say)
     return
-  base = None
   if form == 'peft' and maps_to_peft.holds(prompts[0]):
     _adapter(config, prompts[0], target, say=say)
     return
-  if form == 'peft':
-    base = _base(config, prompts[0], say=say)
+  base = _base(config, prompts[0], say=say) if form == 'peft' else None
   formats.write(prompts, target, form=form, base=base)
   if form == 'tensorrt_llm':
     say(f'{target}: tasks {serving.tasks(prompts)}')
@@ -144,6 +142,7 @@ def _requests(
 ) -> None:
   """Rows with `prompt_embeds`, as vLLM's completions take them."""
   for found in prompts:
+    found.check_soft()
     formats.check_front(found)
   rows = list(serve.read_rows(source, 'predict'))
   server = serve.Server(_exact(config), prompts)

@@ -19,10 +19,10 @@ import numpy as np
 from ptjax import files, processes, report
 from ptjax.config import UserError
 from ptjax.data import batch as batch_lib
-from ptjax.data.split import Split, short
+from ptjax.data.split import Split
 from ptjax.parts import Parts
 from ptjax.predict import rank
-from ptjax.tasks.base import Example, Task
+from ptjax.tasks.base import Example, Task, short
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,7 +31,7 @@ from ptjax.config import UserError
 from ptjax.data import split
 from ptjax.parts import Parts
 from ptjax.stop import StopSignal
-from ptjax.tasks.base import Task
+from ptjax.tasks.base import Task, short
 
 
 class RunFailed(Exception):
@@ -50,7 +50,7 @@ class TaskRun:
   ):
     self.parts, self.task, self.workdir, self.log = parts, task, workdir, log
     self.config = parts.config
-    self.name = split.short(task)
+    self.name = short(task)
     reported = split.reported(self.config)
     wanted = dict.fromkeys(('train', 'dev', reported))
     if self.config.eval.submission:

@@ -68,15 +68,15 @@ def _kept(
   remat: str, linear: int, scores: int, itemsize: int
 ) -> tuple[int, int]:
   """(bytes that a layer keeps, what one holds while it is computed again)."""
-  weighed = linear + scores * itemsize
+  whole = linear + scores * (8 + itemsize)
   kept = {
-    'none': weighed,
-    'products': weighed,
+    'none': whole,
+    'products': linear + scores * itemsize,
     'linear': linear,
     'full': 0,
   }[remat]
   # While it is at work, its scores and their powers too, in float32.
-  return kept, weighed + scores * 8 - kept
+  return kept, whole - kept
 
 
 def _causal(

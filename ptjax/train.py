@@ -32,6 +32,7 @@ from ptjax.data import hard_prompt, split
 from ptjax.export import bank, names
 from ptjax.methods import base
 from ptjax.tasks import submission
+from ptjax.tasks.base import short
 
 
 def run(config: Any, folder: pathlib.Path) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def run(config: Any, folder: pathlib.Path) -> dict[str, Any]:
     _writer(folder, config) as log,
   ):
     found = workdir.results(folder)
-    todo = [task for task in tasks if split.short(task) not in found]
+    todo = [task for task in tasks if short(task) not in found]
     trains = config.method.name != hard_prompt.NAME
     if todo and not trains:
       log.say(
@@ -163,7 +164,7 @@ def evaluate_only(
   hard_prompt.check_alone(config, prompt)
   prompts = {}
   for task in tasks:  # before the first is scored
-    name = split.short(task)
+    name = short(task)
     prompts[name] = names.find(prompt, task=name) if prompt else []
     bank.same_model(prompts[name])
     bank.same_length(prompts[name])
@@ -196,7 +197,7 @@ def _score(
     workdir.hold_model(folder, made.loaded.fingerprint)
   data = [(task, _evaluated(made, task)) for task in tasks]
   for task, splits in data:
-    name, scored = split.short(task), splits[split.reported(config)]
+    name, scored = short(task), splits[split.reported(config)]
     for remark in (*scored.remarks, *task.remarks(scored.examples)):
       log.say(f'{name}: {remark}')
     mine = prompts.get(name, [])

@@ -13,7 +13,7 @@ from ptjax import evaluate, files, processes
 from ptjax.data import hard_prompt, split
 from ptjax.data.split import Split
 from ptjax.parts import Parts
-from ptjax.tasks.base import Task
+from ptjax.tasks.base import Task, short
 
 
 def splits(config: Any) -> set[str]:
@@ -53,7 +53,7 @@ def leave(
 
   Of several members they are in prompts/TASK/0.txt and so on.
   """
-  config, name = parts.config, split.short(task)
+  config, name = parts.config, short(task)
   words = f'{config.method.demonstrations} demonstrations'
   if config.method.instruction:
     words = f'an instruction and {words}'

@@ -123,7 +123,7 @@ def _compile(asked: argparse.Namespace) -> dict[str, Any]:
   if asked.layers:
     plan = dataclasses.replace(plan, depths=asked.layers)
   if asked.shapes:
-    plan = dataclasses.replace(plan, model=asked.shapes[0])
+    plan = dataclasses.replace(plan, models=asked.shapes)
   return compiling.run(plan)
 
 

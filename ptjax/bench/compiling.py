@@ -5,6 +5,7 @@ weights are shapes, the step is that of a run. Knows no peer.
 """
 
 import dataclasses
+import itertools
 import json
 import pathlib
 import tempfile
@@ -27,9 +28,9 @@ FIRST, SECOND = 60.0, 10.0
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """What is measured: widths of `model` at several depths, and an XXL whole."""
+  """What is measured: widths of models at several depths, and an XXL whole."""
 
-  model: str = 'base'
+  models: tuple[str, ...] = ('base',)
   depths: tuple[int, ...] = DEPTHS
   whole: tuple[str, ...] = ('xxl',)
   batch: int = 32
@@ -40,8 +41,9 @@ class Plan:
 
 def run(plan: Plan) -> dict[str, Any]:
   """Measures; 'rows' have 'first' and 'second', seconds of each start."""
-  config_lib.one_of('--shapes', plan.model, tuple(published.T5_1_1))
-  cases = [(plan.model, depth) for depth in plan.depths]
+  for name in plan.models:
+    config_lib.one_of('--shapes', name, tuple(published.T5_1_1))
+  cases = list(itertools.product(plan.models, plan.depths))
   cases += [(n, published.T5_1_1[n].num_layers) for n in plan.whole]
   rows = []
   for (name, depth), scan in [(c, s) for c in cases for s in (True, False)]:

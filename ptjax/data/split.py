@@ -182,11 +182,6 @@ def digest(*splits: Split) -> str:
   return sha.hexdigest()
 
 
-def short(task: Task) -> str:
-  """What files and results call it: 'superglue/rte' -> 'rte'."""
-  return task.name.rpartition('/')[-1]
-
-
 def _check_labels(task: Task, tokenizer: Tokenizer) -> None:
   """A label that does not come back from its ids could never be answered."""
   for word in task.labels:

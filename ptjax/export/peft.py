@@ -2,10 +2,9 @@
 
 Owns that folder for soft prompts, both ways, by PEFT 0.21.2; which of its
 adapters are none; and whether one is of the model at hand. What others hold
-stands in `maps_from_peft` (LoRA, IA3), `prefix` and `multitask`. The
-file names no
-model but in words, so what can be compared is: kind, width, layers, heads and
-the base model's name.
+stands in `maps_from_peft` (LoRA, IA3), `prefix` and `multitask`. The file names
+no model but in words, so what can be compared is: kind, width, layers, heads
+and the base model's name.
 
   prompt_embeddings [S·P, D], S = 2 where PEFT trained a T5: rows from P on are
   for a decoder that never reads them, as only [:, :P] goes to the encoder.
@@ -39,7 +38,7 @@ _KINDS = {'SEQ_2_SEQ_LM': 'encoder-decoder', 'CAUSAL_LM': 'decoder-only'}
 # A P-tuning file holds what its encoder made of its parameters: a soft prompt.
 _SOFT = ('PROMPT_TUNING', 'P_TUNING')
 _NETWORKS = {'lstm': 'LSTM', 'mlp': 'MLP'}  # which is not in the file
-_READ = (*_SOFT, prefix.KIND)
+_READ = (*_SOFT, prefix.KIND, *maps_from_peft.KINDS, multitask.KIND)
 # Their numbers are in the weights as soon as PEFT has merged them.
 _MERGED = ('ADALORA', 'LOHA', 'LOKR', 'OFT', 'BOFT', 'VERA')
 
@@ -51,9 +50,9 @@ _IGNORED = {
   'encoder_num_layers',
   'encoder_reparameterization_type',
   'inference_mode',
+  'init_weights',
   'num_ranks',  # shapes say it, and
   'num_tasks',
-  'init_weights',
   'peft_version',
   'prefix_projection',
   'prompt_tuning_init',
@@ -109,8 +108,7 @@ def read(path: pathlib.Path) -> Prompt:
   said = settings.Said(values, str(folder / CONFIG))
   kind, task_type = said.text('peft_type'), said.text('task_type')
   wired = task_type != 'SEQ_2_SEQ_LM'
-  known = (*_SOFT, *maps_from_peft.KINDS, multitask.KIND)
-  if kind not in known and not (kind == prefix.KIND and wired):
+  if kind not in _READ or kind == prefix.KIND and not wired:
     raise UserError(_no_soft_prompt(folder, kind, task_type))
   if task_type not in _KINDS:
     raise UserError(
@@ -342,7 +340,7 @@ def _no_soft_prompt(folder: pathlib.Path, kind: str, task_type: str) -> str:
       f'{found} is no prompt; merge it by PEFT (merge_and_unload) and give the '
       'saved model as model=FOLDER'
     )
-  return f'{found} is not read as a prompt, only {", ".join(_READ)} are'
+  return f'{found} is not read, only {", ".join(_READ)} are'
 
 
 def _config(path: pathlib.Path) -> dict[str, Any]:

@@ -208,6 +208,11 @@ def label_index(value: Any, labels: Sequence[str], *, where: str) -> int | None:
   )
 
 
+def short(task: Task) -> str:
+  """What files and results call it: 'superglue/rte' -> 'rte'."""
+  return task.name.rpartition('/')[-1]
+
+
 def load(name: str, *, prefix: bool = False, **options: Any) -> Task:
   """The task of that name.
 

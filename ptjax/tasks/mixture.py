@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ptjax.config import UserError
-from ptjax.tasks.base import Example, Row, Task
+from ptjax.tasks.base import Example, Row, Task, short
 
 _OF = 'part'  # what an example's meta calls the number of its task
 
@@ -98,10 +98,6 @@ class Mixture(Task):
     for example, value in zip(examples, examples if values is None else values):
       out[example.meta[_OF]].append(value)
     return out
-
-
-def short(task: Task) -> str:
-  return task.name.rpartition('/')[-1]
 
 
 def of(parts: Sequence[Task]) -> Mixture:

@@ -29,7 +29,7 @@ def test_each_start_is_a_process_and_the_second_finds_the_cache(
   real = versus.in_a_process
   monkeypatch.setattr(versus, 'in_a_process', in_a_process)
   plan = compiling.Plan(
-    *('tiny', (3,), ()), batch=2, input=8, prompt=3, repeats=1
+    *(('tiny',), (3,), ()), batch=2, input=8, prompt=3, repeats=1
   )
   one, two = compiling.run(plan)['rows']
   assert (one['scan'], two['scan']) == (True, False)

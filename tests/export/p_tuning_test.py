@@ -8,7 +8,7 @@ import pytest
 from goldens import peft_adapters
 
 from export import peft_test
-from export.peft_test import MODELS, assert_same, loaded, rows, said
+from export.peft_test import assert_peft_takes, loaded, rows
 from ptjax import prompted
 from ptjax.config import UserError
 from ptjax.export import formats, names, peft
@@ -34,15 +34,7 @@ def test_peft_loads_what_is_written_and_would_write_the_same(
 ):
   found = prompt(name, encoder=encoder, hidden=7)
   write(found, tmp_path / 'ours', name)
-  model = peft_adapters.network(MODELS[name])
-  model = theirs.PeftModel.from_pretrained(model, tmp_path / 'ours')
-  expected = peft_adapters.said(model)
-  assert_same(said(name, [found]), expected, name)
-  assert_same(said(name, names.find(str(tmp_path / 'ours'))), expected, name)
-  model.save_pretrained(tmp_path / 'theirs')
-  for file in (peft.CONFIG, peft.MODEL):
-    again = (tmp_path / 'theirs' / file).read_bytes()
-    assert again == (tmp_path / 'ours' / file).read_bytes(), file
+  assert_peft_takes(found, name, theirs, tmp_path)
 
 
 def test_a_file_says_by_what_it_was_made_and_comes_back(tmp_path):

@@ -101,6 +101,20 @@ def assert_same(found, expected, name: str, *, every: int = 1) -> None:
     np.testing.assert_array_equal(ours[:length], others[:length])
 
 
+def assert_peft_takes(found, name: str, theirs, folder) -> None:
+  """What is written in folder/ours says the same there and read again here,
+  and PEFT writes it byte for byte."""
+  model = peft_adapters.network(MODELS[name])
+  model = theirs.PeftModel.from_pretrained(model, folder / 'ours')
+  expected = peft_adapters.said(model)
+  assert_same(said(name, [found]), expected, name)
+  assert_same(said(name, names.find(str(folder / 'ours'))), expected, name)
+  model.save_pretrained(folder / 'theirs')
+  for file in (peft.CONFIG, peft.MODEL):
+    again = (folder / 'theirs' / file).read_bytes()
+    assert again == (folder / 'ours' / file).read_bytes(), file
+
+
 def rows(name: str, length: int = 4) -> np.ndarray:
   width = loaded(name).config.d_model
   rng = np.random.default_rng(8)
@@ -191,7 +205,7 @@ def change(folder: pathlib.Path, **values) -> None:
   [
     ({'peft_type': 'OFT'}, r'peft_type OFT is no prompt; merge it by PEFT'),
     ({'peft_type': 'LORA'}, 'holds prompt_embeddings .* lora does not tune'),
-    ({'peft_type': 'CPT'}, 'only PROMPT_TUNING, P_TUNING, PREFIX_TUNING are'),
+    ({'peft_type': 'CPT'}, 'only PROMPT_TUNING, .*, LORA, IA3, .* are'),
     ({'peft_type': None}, 'peft_type None'),
     ({'peft_type': 7}, 'peft_type is 7, expected text'),
     ({'peft_type': 'PREFIX_TUNING'}, 'PEFT wires it wrongly: .* slots 4l'),

@@ -9,7 +9,13 @@ import safetensors.numpy
 from goldens import peft_adapters
 
 from export import peft_test
-from export.peft_test import MODELS, assert_same, loaded, said
+from export.peft_test import (
+  MODELS,
+  assert_peft_takes,
+  assert_same,
+  loaded,
+  said,
+)
 from ptjax import config as config_lib
 from ptjax import convert, prompted, tree
 from ptjax.config import UserError
@@ -53,15 +59,7 @@ def test_peft_loads_what_is_written_and_would_write_the_same(
 ):
   found = random_prefix(name)
   export(found, tmp_path / 'ours', name)
-  model = peft_adapters.network(MODELS[name])
-  model = theirs.PeftModel.from_pretrained(model, tmp_path / 'ours')
-  expected = peft_adapters.said(model)
-  assert_same(said(name, [found]), expected, name)
-  assert_same(said(name, names.find(str(tmp_path / 'ours'))), expected, name)
-  model.save_pretrained(tmp_path / 'theirs')
-  for file in (peft.CONFIG, peft.MODEL):
-    again = (tmp_path / 'theirs' / file).read_bytes()
-    assert again == (tmp_path / 'ours' / file).read_bytes(), file
+  assert_peft_takes(found, name, theirs, tmp_path)
 
 
 @pytest.mark.parametrize('projection', [False, True])
