@@ -7,6 +7,7 @@ import tiny
 from ptjax import config as config_lib
 from ptjax.config import UserError
 from ptjax.data import split, tokenizer
+from ptjax.tasks import base
 
 
 @pytest.fixture(scope='module')
@@ -50,7 +51,7 @@ def load(c, pieces, names=('train', 'dev')):
 
 def test_a_task_of_your_own_from_csv(room, pieces):
   task, found = load(custom(room), pieces)
-  assert split.short(task) == 'mine'
+  assert base.short(task) == 'mine'
   example = found['train'].examples[1]
   assert example.inputs == 'premise : the cat, cat .'
   assert example.targets == 'entailment'

@@ -21,7 +21,7 @@ def examples(labels: dict[str, list[int]]):
   mixed = mixture.of(TASKS)
 
   def of_part(part):
-    given = labels[mixture.short(part)]
+    given = labels[base.short(part)]
     return [example(part, label, n) for n, label in enumerate(given)]
 
   return mixed, mixed.gather(of_part)
@@ -51,7 +51,7 @@ def test_scores_are_those_of_each_task_and_their_mean():
     scored = task.metrics(
       [answers[i] for i in chosen], [found[i] for i in chosen]
     )
-    own |= {f'{mixture.short(task)}/{k}': v for k, v in scored.items()}
+    own |= {f'{base.short(task)}/{k}': v for k, v in scored.items()}
   assert metrics == own
   assert metrics['rte/accuracy'] == 50.0 and metrics['cb/accuracy'] == 100.0
   # CB has two metrics and one vote.
