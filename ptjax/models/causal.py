@@ -118,6 +118,8 @@ class Causal(nn.Module):
       length=config.num_layers,
       scan=self.scan,
       remat=self.remat,
+      dtype=self.dtype,
+      init=self.is_initializing(),
       inputs={'__call__': inputs, 'with_block': inputs},
     )
     self.norm = self.make_norm()

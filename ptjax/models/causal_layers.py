@@ -123,10 +123,9 @@ class Attention(nn.Module):
     dtype = query_HxBxGTxK.dtype
     groups = self.config.num_heads // self.num_kv_heads
     H, B, _, K = query_HxBxGTxK.shape
+    product = functools.partial(products.product, narrow=self.out.narrow(dtype))
     scores = [
-      products.product(query_HxBxGTxK, key).reshape(
-        H, B, groups, -1, key.shape[-1]
-      )
+      product(query_HxBxGTxK, key).reshape(H, B, groups, -1, key.shape[-1])
       + bias
       for (key, _), bias in zip(blocks, biases)
     ]
@@ -134,7 +133,7 @@ class Attention(nn.Module):
     for weights, (_, value) in zip(softmax.over(scores, dtype), blocks):
       weights_HxBxGxTxS = self.dropout(weights, deterministic=deterministic)
       weights_HxBxGTxS = weights_HxBxGxTxS.reshape(H, B, -1, value.shape[2])
-      mixed = mixed + products.product(weights_HxBxGTxS, value)
+      mixed = mixed + product(weights_HxBxGTxS, value)
     mixed_HxBxGxTxK = mixed.astype(dtype).reshape(H, B, groups, -1, K)
     mixed_BxTxHxGxK = mixed_HxBxGxTxK.transpose(1, 3, 0, 2, 4)
     return self.out(mixed_BxTxHxGxK.reshape(B, mixed_BxTxHxGxK.shape[1], -1))

@@ -81,6 +81,13 @@ class Linear(nn.Module):
       y = y + bias.astype(y.dtype)
     return stack.keep(self._tuned(x, y, out_dtype).astype(out_dtype))
 
+  def narrow(self, dtype: jnp.dtype) -> jnp.dtype:
+    """Of products beside this map: its kernel's type if narrow, or dtype."""
+    if not self.has_variable('params', 'kernel'):
+      return dtype
+    kernel = nn.unbox(self.get_variable('params', 'kernel'))
+    return products.narrow(dtype, kernel)
+
   def _tuned(self, x: jax.Array, y: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """y and what the ports add to it, then their scale."""
     lora_a, lora_b = ports.read(self, 'lora_a'), ports.read(self, 'lora_b')
@@ -197,7 +204,7 @@ class Embedder(nn.Module):
     return jnp.where(virtual_BxLx1, prompt_BxLxD.astype(self.dtype), real_BxLxD)
 
   def _real(self, ids_BxL: jax.Array, given: bool) -> jax.Array:
-    x_BxLxD = self._look_up(ids_BxL).astype(self.dtype)
+    x_BxLxD = self._look_up(ids_BxL)
     down = ports.read(self, 'input_down')
     if down is None or not given:
       return x_BxLxD
@@ -208,8 +215,7 @@ class Embedder(nn.Module):
 
   def _look_up(self, ids_BxL: jax.Array) -> jax.Array:
     ids_BxL = constrain(ids_BxL, 'batch_at_vocab', None)
-    # 'fill' makes an id that nobody has a NaN: never silently another row.
-    x_BxLxD = jnp.take(self.embedding, ids_BxL, axis=0, mode='fill')
+    x_BxLxD = products.rows(self.embedding, ids_BxL, self.dtype)
     x_BxLxD = constrain(x_BxLxD, 'batch_at_vocab', None, None)
     return constrain(x_BxLxD, 'batch', None, None)
 
@@ -327,13 +333,16 @@ class Attention(nn.Module):
     query_BxHxTxK = self._heads(self.query(x_BxTxD)).swapaxes(1, 2)
     key_BxHxKxS = self._behind('prefix_key', key_BxHxKxS, axis=3)
     value_BxHxSxK = self._behind('prefix_value', value_BxHxSxK, axis=2)
-    scores_BxHxTxS = products.product(query_BxHxTxK, key_BxHxKxS)
+    product = functools.partial(
+      products.product, narrow=self.out.narrow(x_BxTxD.dtype)
+    )
+    scores_BxHxTxS = product(query_BxHxTxK, key_BxHxKxS)
     for bias in biases:
       # Some reach over a prefix too, which not every attention has.
       scores_BxHxTxS += bias[..., -scores_BxHxTxS.shape[-1] :]
     (weights_BxHxTxS,) = softmax.over([scores_BxHxTxS], x_BxTxD.dtype)
     weights_BxHxTxS = self.dropout(weights_BxHxTxS, deterministic=deterministic)
-    mixed_BxHxTxK = products.product(weights_BxHxTxS, value_BxHxSxK)
+    mixed_BxHxTxK = product(weights_BxHxTxS, value_BxHxSxK)
     mixed_BxHxTxK = mixed_BxHxTxK.astype(x_BxTxD.dtype)
     mixed_BxTxHxK = mixed_BxHxTxK.swapaxes(1, 2)
     return self.out(mixed_BxTxHxK.reshape(*x_BxTxD.shape[:2], -1))

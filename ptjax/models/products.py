@@ -5,12 +5,16 @@ layer. Narrow weights keep their type whatever is multiplied by them, since
 matrix units read narrow numbers; what is between two products may be wider.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from ptjax.models import stack
+
+# Rows that are multiplied sooner than what they meet is made narrow.
+FEW = 16
 
 
 def wide(dtype: jnp.dtype) -> jnp.dtype:
@@ -24,30 +28,59 @@ def _summed(
   return of(left, right, preferred_element_type=wide(left.dtype), **how)
 
 
-@jax.custom_vjp
-def product(left: jax.Array, right: jax.Array) -> jax.Array:
+def product(
+  left: jax.Array, right: jax.Array, *, narrow: jnp.dtype | None = None
+) -> jax.Array:
   """[…, T, I] times […, I, O], summed in float32, or in float64 where they are.
 
   So are the products of its gradient, whose sides are in the type of these, as
   units for narrow numbers need it; JAX's own rule widens both.
+
+  Args:
+    narrow: the type of the sides, where it is not that of `left`; of FEW rows
+      it is.
   """
-  return _summed(jnp.matmul, left, right)
+  few = left.shape[-2] < FEW
+  return _product(left.dtype if few else narrow or left.dtype, left, right)
 
 
-def _product_forward(left, right):
-  return product(left, right), (left, right)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _product(dtype, left, right):
+  return _summed(jnp.matmul, *_sides(dtype, left, right))
 
 
-def _product_backward(sides, slope):
+def _product_forward(dtype, left, right):
+  return _product(dtype, left, right), (left, right)
+
+
+def _product_backward(dtype, sides, slope):
   left, right = sides
-  slope = slope.astype(left.dtype)
-  return (
-    _as(left, _summed(jnp.matmul, slope, right.mT)),
-    _as(right, _summed(jnp.matmul, left.mT, slope)),
-  )
+  to_left = _summed(jnp.matmul, *_sides(dtype, slope, right.mT))
+  if left.dtype == dtype or left.size <= slope.size:
+    to_right = _summed(jnp.matmul, *_sides(dtype, left.mT, slope))
+  else:
+    # A transposed copy is made, here of the smaller side.
+    to_right = _summed(jnp.matmul, *_sides(dtype, slope.mT, left)).mT
+  return _as(left, to_left), _as(right, to_right)
 
 
-product.defvjp(_product_forward, _product_backward)
+_product.defvjp(_product_forward, _product_backward)
+
+
+def _sides(dtype, left, right):
+  """Both in this type; if that narrows them, row by row.
+
+  XLA multiplies narrow numbers as such on a CPU only where each side lies in
+  the order of its axes. Between two barriers a reshape makes it so.
+  """
+
+  def side(x):
+    if x.dtype == dtype:
+      return x
+    x = x.astype(dtype)
+    return jax.lax.optimization_barrier(x[..., None])[..., 0]
+
+  return side(left), side(right)
 
 
 def _as(like: jax.Array, x: jax.Array) -> jax.Array:
@@ -88,8 +121,13 @@ def _over_last_backward(given, slope):
 over_last.defvjp(_over_last_forward, _over_last_backward)
 
 
+def narrow(dtype: jnp.dtype, kernel: jax.Array) -> jnp.dtype:
+  """The type in which a kernel is multiplied by what is of this type."""
+  return kernel.dtype if kernel.dtype.itemsize == 2 else dtype
+
+
 def _side(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  return kernel if kernel.dtype.itemsize == 2 else kernel.astype(x.dtype)
+  return kernel.astype(narrow(x.dtype, kernel))
 
 
 def linear(
@@ -100,3 +138,17 @@ def linear(
   Summed in float32, or in float64 where x is; other axes of the kernel follow.
   """
   return stack.keep(over_last(x, kernel).astype(out_dtype or x.dtype))
+
+
+def rows(table: jax.Array, ids: jax.Array, dtype: jnp.dtype) -> jax.Array:
+  """Rows of a table in this type; NaN for an id that is none of its own.
+
+  Rows of a narrow table that become wider are read as the integers of their
+  bits: for numbers XLA would make the whole table wider first.
+  """
+  # 'fill' of integers is the largest one, whose bits are a NaN too.
+  take = functools.partial(jnp.take, indices=ids, axis=0, mode='fill')
+  if table.dtype == dtype or table.dtype.itemsize != 2:
+    return take(table).astype(dtype)
+  bits = jax.lax.bitcast_convert_type(table, jnp.uint16)
+  return jax.lax.bitcast_convert_type(take(bits), table.dtype).astype(dtype)

@@ -7,6 +7,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 _LINEAR, _ATTENTION = 'linear', 'attention'
@@ -37,6 +38,8 @@ def stack(
   length: int,
   scan: bool,
   remat: str,
+  dtype: jnp.dtype,
+  init: bool,
   inputs: dict[str, tuple],
 ) -> nn.Module:
   """`length` layers whose parameters are stacked on axis 0.
@@ -48,7 +51,13 @@ def stack(
     remat: `none`, nothing is computed again; or a key of POLICIES. In a loop
       on a CPU `products` takes the least time: to write and read all that lies
       between two products takes longer than to compute it.
+    dtype: of what goes from layer to layer. Narrower weights are looped over
+      as the integers of their bits, which no compiler widens.
+    init: whether the parameters are being made.
   """
+  bits = jnp.dtype(dtype).itemsize > 2
+  if bits:
+    layer = _reading(layer, inputs, _from_bits, init=init)
   if remat != 'none':
     # Behind the module: carried x first, and `deterministic` is the last.
     last = len(inputs['__call__']) + 1
@@ -69,4 +78,32 @@ def stack(
     }
     for method, axes in inputs.items()
   }
-  return nn.scan(layer, methods=lifted)(config)
+  layers = nn.scan(layer, methods=lifted)
+  if bits:
+    layers = _reading(layers, inputs, _to_bits, init=init)
+  return layers(config)
+
+
+def _reading(layer, methods, function, *, init):
+  """The layer, whose methods read function(a parameter) for each."""
+  return nn.map_variables(
+    layer,
+    'params',
+    lambda params: jax.tree.map(function, params),
+    init=init,
+    methods=list(methods),
+  )
+
+
+def _to_bits(x: jax.Array) -> jax.Array:
+  if x.dtype != jnp.bfloat16:
+    return x
+  return jax.lax.bitcast_convert_type(x, jnp.uint16)
+
+
+def _from_bits(x: jax.Array) -> jax.Array:
+  if x.dtype != jnp.uint16:
+    return x
+  x = jax.lax.bitcast_convert_type(x, jnp.bfloat16)
+  # Or XLA puts it into products, which then are none of narrow numbers.
+  return jax.lax.optimization_barrier(x)

@@ -47,8 +47,9 @@ class T5(nn.Module):
     self.token_embedder = layers.Embedder(
       config.vocab_size, config.d_model, self.dtype
     )
-    self.encoder = Encoder(config, scan=self.scan, remat=self.remat)
-    self.decoder = Decoder(config, scan=self.scan, remat=self.remat)
+    how = {'scan': self.scan, 'remat': self.remat, 'dtype': self.dtype}
+    self.encoder = Encoder(config, **how)
+    self.decoder = Decoder(config, **how)
     if not config.tied:
       self.head = layers.Linear(
         config.vocab_size, ('embed', 'vocab'), config.d_model**-0.5
@@ -185,6 +186,7 @@ class Encoder(nn.Module):
   config: T5Config
   scan: bool
   remat: str
+  dtype: Any
 
   def setup(self) -> None:
     config = self.config
@@ -195,6 +197,8 @@ class Encoder(nn.Module):
       length=config.num_layers,
       scan=self.scan,
       remat=self.remat,
+      dtype=self.dtype,
+      init=self.is_initializing(),
       inputs={'__call__': (nn.broadcast, nn.broadcast)},
     )
     self.norm = layers.RMSNorm(config.layer_norm_epsilon)
@@ -221,6 +225,7 @@ class Decoder(nn.Module):
   config: T5Config
   scan: bool
   remat: str
+  dtype: Any
 
   def setup(self) -> None:
     config = self.config
@@ -231,6 +236,8 @@ class Decoder(nn.Module):
       length=config.num_decoder_layers,
       scan=self.scan,
       remat=self.remat,
+      dtype=self.dtype,
+      init=self.is_initializing(),
       inputs={
         '__call__': (nn.broadcast,) * 4,
         'cross_key_value': (nn.broadcast,),

@@ -349,7 +349,7 @@ def test_logits_are_those_of_torch_today(case, tmp_path, seed=11):
 def _named(arrays):
   return {
     'inputs_BxJ': arrays['ids'],
-    'input_mask_BxJ': arrays['mask'],
+    'input_mask_BxS': arrays['mask'],
     'decoder_ids_BxT': arrays['decoder_ids'],
   }
 
