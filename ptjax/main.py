@@ -15,7 +15,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from ptjax import compiled, files
+from ptjax import compiled, files, heap
 from ptjax import config as config_lib
 from ptjax.config import UserError, nearest, one_of
 
@@ -81,6 +81,8 @@ def _run(config: Any) -> int:
   if (_MODE.value or config.mode) == 'plan':
     os.environ['JAX_PLATFORMS'] = 'cpu'  # what it is for need not be there
   # After the environment: jax reads it when it is imported.
+  import jax
+
   from ptjax import loop, processes
 
   mode = one_of('--mode', _MODE.value or config.mode, MODES)
@@ -88,6 +90,8 @@ def _run(config: Any) -> int:
   processes.start(config.distributed)
   if processes.several():
     _agree(mode, config)
+  if mode != 'plan':
+    heap.keep(jax.default_backend())
   try:
     _call(mode, config)
   except (loop.RunFailed, loop.Stopped) as error:

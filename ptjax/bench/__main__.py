@@ -32,9 +32,13 @@ def main(argv: Sequence[str]) -> int:
 def _run(asked: argparse.Namespace) -> None:
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   # After the environment: jax reads it when it is imported.
-  from ptjax import workdir
+  import jax
+
+  from ptjax import heap, workdir
   from ptjax.bench import compiling, load_tables, real, tables, versus_tables
 
+  if asked.benchmark not in ('compile', 'load'):  # these start processes
+    heap.keep(jax.default_backend())
   about = {'benchmark': asked.benchmark, 'machine': tables.machine()}
   about['repeats'] = getattr(asked, 'repeats', 0)
   folder = pathlib.Path(asked.out).expanduser() if asked.out else None

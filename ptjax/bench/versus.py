@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ptjax import heap
 from ptjax.bench import operations, pairs, peft_side
 from ptjax.config import one_of
 
@@ -307,6 +308,7 @@ def _peak(
 ) -> int:
   """Of three calls, with all that a process needs for them."""
   if peer is None:
+    heap.keep(jax.default_backend())
     side = comparison.ours(folder, case)
   else:
     width = comparison.sizes(case.model).d_model
