@@ -41,7 +41,8 @@ def check(found: Prompt) -> None:
   if beside:
     raise UserError(
       f'--format=hf writes the weights of a model, and {found.path} changes '
-      f'none: it holds {beside[0]}; use --format=peft'
+      f'none: it holds {beside[0]}; use --format=peft, or the file here where '
+      'PEFT has no such method'
     )
 
 
