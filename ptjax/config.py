@@ -220,7 +220,7 @@ OPTIMIZERS: dict[str, tuple[str, float, float, float]] = {
   'bitfit': ('adamw', 1e-3, 0.0, 1e-2),
   'adapters': ('adamw', 3e-4, 0.0, 3e-3),
   'multitask_prompt': ('adafactor', 0.3, 1e-5, 0.3),
-  'input_tuning': ('adamw', 1e-3, 0.0, 1e-2),
+  'input_tuning': ('adamw', 1e-3, 0.0, 1e-3),
 }
 
 
