@@ -9,7 +9,7 @@ import tiny
 
 from ptjax import assemble, mesh
 from ptjax import config as config_lib
-from ptjax.plan import ahead, run, steps, targets
+from ptjax.plan import ahead, cost, run, sizes, steps, targets, tell
 
 # Heads for eight devices; a vocabulary that they cut.
 T5 = tiny.changed(num_heads=8, d_ff=40, vocab_size=64)
@@ -85,8 +85,8 @@ def test_what_does_not_fit_is_told_with_the_nearest_that_does(
   (found,) = run.run(c, 'a100:8')
   assert not found.fits
   assert found.change.plan.fits
-  cut = {'mesh.data': 4, 'mesh.fsdp': 2, 'mesh.tensor': 1}
-  assert found.change.words == {**cut, 'remat': 'full'}
+  cut = {'mesh.data': 4, 'mesh.fsdp': 1, 'mesh.tensor': 2}
+  assert found.change.words == {**cut, 'train.accumulate': 2}
   said = capsys.readouterr().out
   assert 'train does not fit; the nearest that does (by the estimate): ' in said
   monkeypatch.setitem(
@@ -95,6 +95,40 @@ def test_what_does_not_fit_is_told_with_the_nearest_that_does(
   (found,) = run.run(c, 'a100:8')
   assert found.change is None
   assert 'take more chips' in capsys.readouterr().out
+
+
+def test_an_estimate_does_not_rule_out_what_is_faster(model, monkeypatch):
+  """`products` loses less than `linear`, and its estimate is the higher one."""
+  told = {'mesh.data': 1, 'mesh.fsdp': 8, 'plan.functions': ('train',)}
+  c = config(model, remat='none', **told)
+  layout = mesh.abstract(c, 8, platform='tpu')
+
+  def temporary(policy):
+    changed = run._changed(c, {'remat': policy})
+    return sizes.temporary(assemble.outlined(changed, layout))
+
+  weights = sizes.weights(assemble.outlined(c, layout))
+  between = (temporary('products') + temporary('linear')) // 2
+  limit = weights + between
+  compiled = []
+
+  def fact(made, target, step):
+    """A compiler of a third less than the estimate."""
+    if step.name == 'train':
+      compiled.append(made.config.remat)
+    peak = weights + int(sizes.temporary(made) / 1.3)
+    held = ahead.Compiled(weights, 0, peak, limit if peak > limit else 0)
+    work = cost.Share(1, 1)
+    return tell.Fact(step.name, work, weights, 1, held, fits=held.fits)
+
+  monkeypatch.setattr(ahead, 'check', lambda: None)
+  monkeypatch.setattr(run, '_devices', lambda target: None)
+  monkeypatch.setattr(run, '_fact', fact)
+  small = dataclasses.replace(targets.CHIPS['v5e'], memory=limit)
+  monkeypatch.setitem(targets.CHIPS, 'v5e', small)
+  (found,) = run.run(c, 'v5e:2x4')
+  assert not found.fits and compiled == ['none', 'products']
+  assert found.change.words == {'remat': 'products'}
 
 
 @pytest.mark.parametrize(
