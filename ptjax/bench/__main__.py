@@ -1,6 +1,6 @@
 """`python -m ptjax.bench population [--members=1,2,5 …]`: what it costs, as
 ratios of what is timed side by side in one run; `causal`, `t5` against PEFT;
-`load`, what several processes take to load a model.
+`size`, a step by what grows; `load`, what several processes take to load.
 
 Owns the command line. Exit codes as in `ptjax.main`.
 """
@@ -35,7 +35,14 @@ def _run(asked: argparse.Namespace) -> None:
   import jax
 
   from ptjax import heap, workdir
-  from ptjax.bench import compiling, load_tables, real, tables, versus_tables
+  from ptjax.bench import (
+    compiling,
+    load_tables,
+    real,
+    size,
+    tables,
+    versus_tables,
+  )
 
   if asked.benchmark not in ('compile', 'load'):  # these start processes
     heap.keep(jax.default_backend())
@@ -49,6 +56,8 @@ def _run(asked: argparse.Namespace) -> None:
     found, said, draw = _compile(asked), compiling, compiling.draw
   elif asked.benchmark == 'real':
     found, said, draw = _real(asked), real, versus_tables.draw
+  elif asked.benchmark == 'size':
+    found, said, draw = _size(asked), size, size.draw
   elif asked.benchmark == 'load':
     found, said, draw = _load(asked), load_tables, load_tables.draw
   else:
@@ -131,6 +140,19 @@ def _compile(asked: argparse.Namespace) -> dict[str, Any]:
   return compiling.run(plan)
 
 
+def _size(asked: argparse.Namespace) -> dict[str, Any]:
+  from ptjax.bench import size
+
+  said = {
+    'models': asked.shapes,
+    'prompts': asked.prompt,
+    'inputs': asked.input,
+    'members': asked.members,
+  }
+  said = {name: values for name, values in said.items() if values}
+  return size.run(size.Plan(batch=asked.batch, repeats=asked.repeats, **said))
+
+
 def _load(asked: argparse.Namespace) -> dict[str, Any]:
   from ptjax.bench import load
 
@@ -178,6 +200,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
   _peer(kinds, 't5', 'T5', shapes=t5, works='train, rank, generate')
   _of_real(kinds)
   _of_compile(kinds)
+  _of_size(kinds)
   _of_load(kinds)
   asked = parser.parse_args(list(argv))
   counts = ('members', 'batch', 'input', 'prompt', 'layers', 'repeats')
@@ -234,6 +257,22 @@ def _of_compile(kinds: Any) -> None:
   )
   parser.add_argument('--shapes', type=_words, default=(), help='T5 widths')
   parser.add_argument('--repeats', type=_count, default=3, help='starts')
+  _out(parser)
+
+
+def _of_size(kinds: Any) -> None:
+  parser = kinds.add_parser(
+    'size', help='a step by prompt, input and members', allow_abbrev=False
+  )
+  for flag, what in (
+    ('prompt', 'virtual tokens'),
+    ('input', 'pieces'),
+    ('members', 'prompts side by side'),
+  ):
+    parser.add_argument(f'--{flag}', type=_counts, default=(), help=what)
+  parser.add_argument('--shapes', type=_words, default=(), help='T5 widths')
+  parser.add_argument('--batch', type=_count, default=8, help='rows a member')
+  parser.add_argument('--repeats', type=_count, default=5, help='steps')
   _out(parser)
 
 

@@ -210,7 +210,7 @@ def run(
       }
       one = Side(of[1])
       for count in plan.members:
-        _tell(f'{_words(case)}: {count} members')
+        _tell(f'{words(case)}: {count} members')
         row = {**dataclasses.asdict(case), 'members': count}
         row['dtype'] = np.dtype(of[1].loaded.model.dtype).name
         try:
@@ -232,7 +232,8 @@ def _tell(text: str) -> None:
   print(text, file=sys.stderr, flush=True)
 
 
-def _words(case: Case) -> str:
+def words(case: Case) -> str:
+  """The case, to be told."""
   return (
     f'{case.model}, batch {case.batch}, input {case.input}, prompt '
     f'{case.prompt}'

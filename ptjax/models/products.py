@@ -46,7 +46,9 @@ def product(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _product(dtype, left, right):
-  return _summed(jnp.matmul, *_sides(dtype, left, right))
+  if left.dtype == dtype:
+    return _summed(jnp.matmul, left, right)
+  return _narrowed(dtype, left, right)
 
 
 def _product_forward(dtype, left, right):
@@ -55,32 +57,37 @@ def _product_forward(dtype, left, right):
 
 def _product_backward(dtype, sides, slope):
   left, right = sides
-  to_left = _summed(jnp.matmul, *_sides(dtype, slope, right.mT))
-  if left.dtype == dtype or left.size <= slope.size:
-    to_right = _summed(jnp.matmul, *_sides(dtype, left.mT, slope))
+  if left.dtype == dtype:
+    slope = slope.astype(dtype)
+    to_left = _summed(jnp.matmul, slope, right.mT)
+    to_right = _summed(jnp.matmul, left.mT, slope)
+    return _as(left, to_left), _as(right, to_right)
+  to_left = _narrowed(dtype, slope, right.mT)
+  # A transposed copy is made: of the smaller side.
+  if left.size <= slope.size:
+    to_right = _narrowed(dtype, left.mT, slope)
   else:
-    # A transposed copy is made, here of the smaller side.
-    to_right = _summed(jnp.matmul, *_sides(dtype, slope.mT, left)).mT
+    to_right = _narrowed(dtype, slope.mT, left).mT
   return _as(left, to_left), _as(right, to_right)
 
 
 _product.defvjp(_product_forward, _product_backward)
 
 
-def _sides(dtype, left, right):
-  """Both in this type; if that narrows them, row by row.
+def _narrowed(dtype, left, right):
+  """The product of both sides in a narrower type.
 
-  XLA multiplies narrow numbers as such on a CPU only where each side lies in
-  the order of its axes. Between two barriers a reshape makes it so.
+  On a CPU XLA multiplies narrow numbers as such only where all lies in the
+  order of its axes; sides that do not it widens again, and of a result that is
+  transposed it makes a product that it cannot compute. A reshape behind a
+  barrier has that order.
   """
 
-  def side(x):
-    if x.dtype == dtype:
-      return x
-    x = x.astype(dtype)
+  def laid(x):
     return jax.lax.optimization_barrier(x[..., None])[..., 0]
 
-  return side(left), side(right)
+  sides = laid(left.astype(dtype)), laid(right.astype(dtype))
+  return laid(_summed(jnp.matmul, *sides))
 
 
 def _as(like: jax.Array, x: jax.Array) -> jax.Array:

@@ -55,7 +55,8 @@ def stack(
       as the integers of their bits, which no compiler widens.
     init: whether the parameters are being made.
   """
-  bits = jnp.dtype(dtype).itemsize > 2
+  # Where all is kept for the backward pass, what is made of bits would be too.
+  bits = jnp.dtype(dtype).itemsize > 2 and remat != 'none'
   if bits:
     layer = _reading(layer, inputs, _from_bits, init=init)
   if remat != 'none':
