@@ -29,7 +29,8 @@ def default() -> ConfigDict:
   c.compiled = 'auto'  # folder of compiled programs; auto = ~/.cache; '' = none
 
   # The frozen model.
-  c.model = 'miniature'  # miniature | miniature/gpt | folder | hub name | T5X
+  # miniature | miniature/gpt | folder | hub name | T5X, also gs://BUCKET/FOLDER
+  c.model = 'miniature'
   c.any_model = False  # use a prompt of another frozen model, and warn
   c.tokenizer = ''  # folder or hub name; '' = the model's own
   c.dtype = 'auto'  # weights, products: float32 | bfloat16; auto: CPU float32

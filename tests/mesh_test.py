@@ -116,13 +116,20 @@ def test_t5_is_the_same_on_eight_devices(room, alone, shape):
   # Of weights that are cut over fsdp: kernels are gathered, one layer at a
   # time; neither the vocabulary (64 pieces) nor the rows of a layer are.
   sent = json.loads(said)
-  gathered = [text for kind, text in sent if kind == 'all-gather']
-  kernels = [text for text in gathered if '/layers/' in text]
+  kernels = [
+    shape
+    for kind, shape, source in sent['step']
+    if kind == 'all-gather' and '/layers/' in source
+  ]
   assert len(kernels) > 20
-  assert all(text.startswith(('f32[24,40]', 'f32[40,24]')) for text in kernels)
-  assert not [text for text in gathered if text.startswith('f32[64,24]')]
-  assert not [text for text in gathered if text.startswith('f32[24,64]')]
-  assert {kind for kind, _ in sent} == {'all-gather', 'all-reduce'}
+  assert all(
+    shape.startswith(('f32[24,40]', 'f32[40,24]')) for shape in kernels
+  )
+  assert not [shape for _, shape, _ in sent['step'] if '64' in shape]
+  assert {kind for kind, _, _ in sent['step']} == {'all-gather', 'all-reduce'}
+  # And a plan of this run names these, no less and no more.
+  step, plan = (sorted(x[:2] for x in sent[name]) for name in ('step', 'plan'))
+  assert step == plan
 
 
 @pytest.mark.parametrize(

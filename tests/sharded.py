@@ -7,7 +7,6 @@ this process, over as many devices as XLA_FLAGS says.
 import dataclasses
 import json
 import pathlib
-import re
 import sys
 from unittest import mock
 
@@ -21,6 +20,7 @@ from goldens import causal_models
 from ptjax import assemble, checkpoint, checks, cross_entropy, population, step
 from ptjax import config as config_lib
 from ptjax.data import split
+from ptjax.plan import hlo, steps
 from ptjax.weights import load, save
 
 # Heads for eight devices, widths that are no powers of two.
@@ -189,23 +189,29 @@ def gradient(made, tuned, frozen, batch):
   return total, _prompt(grads)
 
 
-def collectives(c) -> list[tuple[str, str]]:
-  """(kind, shape and source) of all that is sent in a step of one prompt."""
+def collectives(c) -> dict[str, list[tuple[str, str, str]]]:
+  """(kind, shape, source) of all that is sent in a step of one prompt.
+
+  Of the step that runs, and of the one that `--mode=plan` would have compiled.
+  """
   made = assemble.parts(c)
   (task,) = split.tasks(c)
   data = _load(made, task)['train']
   tuned, frozen = made.init(labels=task.init_words)
-  texts = []
+  batch, texts = next(train_batches(made, data)), []
 
   def compiled(*args):
     texts.append(made.placed_step.lower(*args).compile().as_text())
 
-  made._placed(compiled, axis=1)(
-    made.state(tuned), frozen, next(train_batches(made, data))
-  )
-  kinds = 'all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute'
-  found = rf'= (.*) ({kinds})(?:-start)?\(.*op_name="([^"]*)"'
-  return [(m[2], f'{m[1]} {m[3]}') for m in re.finditer(found, texts[0])]
+  made._placed(compiled, axis=1)(made.state(tuned), frozen, batch)
+  told = c.copy_and_resolve_references()
+  told.plan.targets = batch['targets'].shape[-1]
+  planned = steps.trace(assemble.outlined(told, made.layout), 'train')
+  texts.append(planned.traced.lower().compile().as_text())
+  return {
+    name: [(x.kind, x.shape, x.source) for x in hlo.collectives(text)]
+    for name, text in zip(('step', 'plan'), texts)
+  }
 
 
 def main(given: dict) -> None:

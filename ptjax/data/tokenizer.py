@@ -20,6 +20,7 @@ from ptjax.config import UserError
 _READY, _PIECES = 'tokenizer.json', 'spiece.model'
 _OTHERS = ('tokenizer.model', 'vocab.json')  # Llama's, GPT-2's without it
 _SETTINGS = ('tokenizer_config.json', 'special_tokens_map.json')
+_SUCH = '--config.tokenizer=google/t5-v1_1-base'
 # What ends a text where the folder's settings do not say: T5's, then GPT's.
 _ENDS = ('</s>', '<|endoftext|>')
 _SENTINELS = 100  # <extra_id_99> … <extra_id_0> on top of T5's own pieces
@@ -147,6 +148,11 @@ def load(name: str | os.PathLike) -> Tokenizer:
     UserError: no such folder, or it holds no tokenizer that can be read.
   """
   folder = pathlib.Path(name)
+  if '://' in str(name):
+    raise UserError(
+      f'{name}: no tokenizer is read from there; name a folder or hub name '
+      f'that holds one by config.tokenizer, such as {_SUCH}'
+    )
   if not folder.is_dir():
     folder = _from_hub(str(name))
   kinds = {_READY: _Ready, _PIECES: _Pieces}
@@ -161,8 +167,7 @@ def load(name: str | os.PathLike) -> Tokenizer:
     )
     raise UserError(
       f'{name} holds no tokenizer ({_READY} or {_PIECES}); {made}name a folder '
-      'or hub name that does by config.tokenizer, such as '
-      '--config.tokenizer=google/t5-v1_1-base'
+      f'or hub name that does by config.tokenizer, such as {_SUCH}'
     )
   try:
     backend = kinds[files[0]](folder)

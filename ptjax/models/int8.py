@@ -24,7 +24,8 @@ def scale(largest: np.ndarray) -> np.ndarray:
 
 def rounded(w: np.ndarray, scale_: np.ndarray) -> np.ndarray:
   """The nearest q of w; halves to even."""
-  return np.rint(w.astype(np.float32) / scale_).astype(np.int8)
+  q = w.astype(np.float32, copy=False) / scale_
+  return np.rint(q, out=q).astype(np.int8)
 
 
 @jax.custom_vjp

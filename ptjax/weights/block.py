@@ -106,7 +106,7 @@ def _measured(
   inputs = slice(0, row.own_shape()[1])
   index = (index[0], inputs, *index[1:])
   for layer, place, rows in _pieces(source, row, index):
-    size = np.abs(rows.astype(np.float32))
+    size = np.abs(rows.astype(np.float32, copy=False))
     if row.transpose:
       largest[layer][place] = size.max(axis=-1)
     else:

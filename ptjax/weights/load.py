@@ -25,7 +25,7 @@ from jax.experimental import multihost_utils
 import ptjax
 from ptjax import files
 from ptjax.config import UserError
-from ptjax.weights import block, families, hf, hub, t5x, table
+from ptjax.weights import block, bucket, families, hf, hub, t5x, table
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 _EMBEDDED = {
@@ -46,7 +46,7 @@ class Loaded:
   params: dict[str, Any]
   config: Any  # of the family, such as T5Config
   fingerprint: str  # of the weights in the files; see `fingerprint`
-  folder: pathlib.Path
+  folder: bucket.Folder
   name: str
 
 
@@ -64,7 +64,8 @@ def load(
 
   Args:
     name: `miniature`, `miniature/gpt`, a folder (Hugging Face's layout or a
-      T5X checkpoint), or a name on the hub.
+      T5X checkpoint), a T5X checkpoint in a bucket (gs://), or a name on the
+      hub.
     dtype: what the parameters are kept in and computed in.
     int8: keeps linear maps of layers in eight bits, see `models.int8`.
     parameters: False leaves them out; the files are read for the fingerprint.
@@ -118,11 +119,13 @@ def put(params: dict[str, Any], path: str, leaf: Any) -> None:
 
 def resolve(
   name: str, *, fetch: Callable[[str], pathlib.Path] = hub.fetch_model
-) -> pathlib.Path:
+) -> bucket.Folder:
   """The folder of a model, fetched from the hub where that is meant."""
   name = str(name)
   if name in _EMBEDDED:
     return pathlib.Path(ptjax.__file__).parent / _EMBEDDED[name]
+  if name.startswith(bucket.SCHEME):
+    return bucket.parse(name)
   path = pathlib.Path(name).expanduser()
   if path.is_dir():
     return path
@@ -139,11 +142,11 @@ def resolve(
 
 
 def describe(
-  folder: pathlib.Path, **overrides: Any
+  folder: bucket.Folder, **overrides: Any
 ) -> tuple[table.Source, Any]:
   """The family's view of the files, and the network they describe."""
   if t5x.is_checkpoint(folder):
-    values = _read_json(folder / 'config.json')
+    values = _read_settings(folder)
     source, family = t5x.Checkpoint(folder), families.of_type('t5')
     values = t5x.sizes(source, where=str(folder)) | values
   else:
@@ -157,20 +160,23 @@ def describe(
 
 def settings(folder: pathlib.Path) -> dict[str, Any]:
   """A folder's config.json, of a family that can be loaded."""
-  values = _read_json(folder / 'config.json')
+  values = _read_settings(folder)
   _refuse_family(values, folder)
   return values
 
 
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-  if not path.is_file():
+def _read_settings(folder: bucket.Folder) -> dict[str, Any]:
+  content = bucket.read(folder, 'config.json')
+  if content is None:
     return {}
   try:
-    values = json.loads(path.read_text(encoding='utf-8-sig'))
+    values = json.loads(content.decode('utf-8-sig'))
   except (ValueError, RecursionError) as error:
-    raise UserError(f'{path}: not readable as JSON ({error}).') from None
+    raise UserError(
+      f'{folder}/config.json: not readable as JSON ({error}).'
+    ) from None
   if not isinstance(values, dict):
-    raise UserError(f'{path}: expected an object of settings.')
+    raise UserError(f'{folder}/config.json: expected an object of settings.')
   return values
 
 

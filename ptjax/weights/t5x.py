@@ -1,4 +1,4 @@
-"""T5X checkpoint folders, seen as if they had Hugging Face's names.
+"""T5X checkpoints, here or in a bucket, seen as if by Hugging Face's names.
 
 Owns the msgpack index, the zarr arrays beside it and T5X's names and
 orientation of a T5. Such a folder says no architecture: sizes are read from
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ptjax.config import UserError
-from ptjax.weights import table
+from ptjax.weights import bucket, table
 
 _INDEX = 'checkpoint'
 
@@ -72,22 +72,27 @@ _NAMES = (
 )
 
 
-def is_checkpoint(folder: pathlib.Path) -> bool:
-  """Whether a folder holds a T5X checkpoint."""
-  return (folder / _INDEX).is_file()
+def is_checkpoint(folder: bucket.Folder) -> bool:
+  """Whether a folder is read as a T5X checkpoint; in a bucket all are."""
+  return not isinstance(folder, pathlib.Path) or (folder / _INDEX).is_file()
 
 
 class Checkpoint:
   """A T5X checkpoint as a source, under canonical names."""
 
-  def __init__(self, folder: pathlib.Path):
+  def __init__(self, folder: bucket.Folder):
     self.folder = folder
     self._leaves: dict[str, Any] = {}
     self.shapes: dict[str, tuple[int, ...]] = {}
     names: dict[str, str] = {}
-    for name, leaf in _flatten(_target(folder)):
-      if not isinstance(leaf, np.ndarray):
-        leaf = _open_zarr(folder, name, leaf)
+    # All are on their way before the first is waited for.
+    leaves = [
+      (name, leaf if _held(leaf) else _opening(folder, name))
+      for name, leaf in _flatten(_target(folder))
+    ]
+    for name, leaf in leaves:
+      if not _held(leaf):
+        leaf = _opened(folder, name, leaf)
       canonical = _canonical(name)
       if canonical in names:
         raise UserError(
@@ -127,22 +132,33 @@ def _turned(canonical: str, shape: tuple[int, ...]) -> bool:
   return len(shape) == 2 and canonical != 'shared.weight'
 
 
+def _held(leaf: Any) -> bool:
+  """Whether the index itself has the values."""
+  return isinstance(leaf, np.ndarray)
+
+
 def _value(leaf: Any) -> np.ndarray:
   """A numpy slice as it is, a TensorStore one read now."""
-  return leaf if isinstance(leaf, np.ndarray) else leaf.read().result()
+  return leaf if _held(leaf) else leaf.read().result()
 
 
-def _target(folder: pathlib.Path) -> dict[str, Any]:
+def _target(folder: bucket.Folder) -> dict[str, Any]:
   from flax import serialization
 
-  path = folder / _INDEX
+  index = bucket.read(folder, _INDEX)
+  if index is None:
+    raise UserError(
+      f'{folder} has no file {_INDEX!r}, the index of a T5X checkpoint, and '
+      'nothing else is read from a bucket; other models are folders here or '
+      'names on the hub.'
+    )
   try:
-    content = serialization.msgpack_restore(path.read_bytes())
+    content = serialization.msgpack_restore(index)
     optimizer = content['optimizer']
     target = optimizer['target']
   except Exception as error:
     raise UserError(
-      f'{path}: not the index of a T5X checkpoint '
+      f'{folder}/{_INDEX}: not the index of a T5X checkpoint '
       f'({type(error).__name__}: {error}).'
     ) from None
   return target
@@ -157,23 +173,35 @@ def _flatten(tree: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
     yield from _flatten(value, f'{prefix}/{key}' if prefix else str(key))
 
 
-def _open_zarr(folder: pathlib.Path, name: str, spec: Any) -> Any:
+def _opening(folder: bucket.Folder, name: str) -> Any:
   """The array beside the index: where it was first written does not count."""
   import tensorstore
 
-  path = folder / f'target.{name.replace("/", ".")}'
-  if not isinstance(spec, dict) or not (path / '.zarray').is_file():
-    raise UserError(f'{folder}: the checkpoint names {path.name}, not there.')
   spec = {
     'driver': 'zarr',
-    'kvstore': {'driver': 'file', 'path': str(path.absolute())},
+    'kvstore': bucket.store(folder, _beside(name)),
     # To zarr a chunk that is not there is zeros; to a model it is a loss.
     'fill_missing_data_reads': False,
   }
+  return tensorstore.open(spec, open=True, read=True, context=bucket.context())
+
+
+def _opened(folder: bucket.Folder, name: str, opening: Any) -> Any:
+  beside = _beside(name)
   try:
-    return tensorstore.open(spec, open=True, read=True).result()
+    return opening.result()
   except ValueError as error:
-    raise UserError(f'{path}: not a zarr array ({_first(error)}).') from None
+    if str(error).startswith('NOT_FOUND'):
+      raise UserError(
+        f'{folder}: the checkpoint names {beside}, not there.'
+      ) from None
+    raise UserError(
+      f'{folder}/{beside}: not a zarr array ({_first(error)}).'
+    ) from None
+
+
+def _beside(name: str) -> str:
+  return f'target.{name.replace("/", ".")}'
 
 
 def _first(error: Exception) -> str:

@@ -80,7 +80,7 @@ def same(source: Source, one: str, other: str) -> bool:
   shape = source.shapes[one]
   if not shape or shape != source.shapes[other]:
     return False
-  step = max(1, (1 << 22) // max(1, int(np.prod(shape[1:]))))
+  step = max(1, (1 << 20) // max(1, int(np.prod(shape[1:]))))
   for start in range(0, shape[0], step):
     stop = min(start + step, shape[0])
     rows = source.read(one, start, stop), source.read(other, start, stop)

@@ -5,6 +5,8 @@ import itertools
 from ptjax import config as config_lib
 from ptjax.plan import nearest
 
+PARTS = {'train.accumulate': 2}
+
 
 def tried(devices=8, **changes):
   config = config_lib.update(config_lib.default(), changes)
@@ -13,12 +15,24 @@ def tried(devices=8, **changes):
 
 def test_one_change_comes_before_two():
   found = tried()
-  assert found[0] == {'mesh.data': 4, 'mesh.fsdp': 2, 'mesh.tensor': 1}
-  remat = found.index({'remat': 'full'})
-  parts = found.index({'train.accumulate': 2})
-  assert remat < parts
-  assert parts < found.index({'remat': 'full', 'train.accumulate': 2})
+  for words in ({'mesh.data': 4, 'mesh.fsdp': 2, 'mesh.tensor': 1}, PARTS):
+    assert found.index(words) < found.index({'remat': 'full', **words})
   assert {'mesh.data': 1, 'mesh.fsdp': 1, 'mesh.tensor': 8} in found
+
+
+def test_what_loses_least_speed_comes_first():
+  """Scores again, another read of the weights, sending them, a layer again."""
+  found = tried()
+  assert found[0] == {'remat': 'linear'}
+  cut = {'mesh.data': 4, 'mesh.fsdp': 2, 'mesh.tensor': 1}
+  places = [found.index(w) for w in (PARTS, cut, {'remat': 'full'})]
+  assert places == sorted(places)
+  # Many reads of all weights cost more than one layer's products again.
+  many = found.index({'train.accumulate': 16})
+  assert found.index({'remat': 'full', **PARTS}) < many
+  one = tried(remat='none')
+  places = [one.index({**cut, 'remat': r}) for r in ('products', 'linear')]
+  assert places == sorted(places)
 
 
 def test_nothing_that_is_set_is_undone():

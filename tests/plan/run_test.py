@@ -2,15 +2,20 @@
 
 import dataclasses
 import importlib.util
-import re
+import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import pytest
 import tiny
 
+from plan import sent
 from ptjax import assemble, mesh
-from ptjax import config as config_lib
-from ptjax.plan import ahead, run, steps, targets
+from ptjax.plan import ahead, cost, run, sizes, steps, targets, tell
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Heads for eight devices; a vocabulary that they cut.
 T5 = tiny.changed(num_heads=8, d_ff=40, vocab_size=64)
 
@@ -25,25 +30,8 @@ def model(tmp_path_factory):
   return tiny.model_folder(tmp_path_factory.mktemp('plan') / 't5', T5)
 
 
-def config(model, **changes):
-  values = {
-    'model': str(model),
-    'task': 'cb',
-    'method.length': 5,
-    'train.batch_size': 8,
-    'eval.batch_size': 8,
-    'eval.rank': False,
-    'input_length': 24,
-    'plan.targets': 4,
-    'mesh.data': 2,
-    'mesh.fsdp': 4,
-    **changes,
-  }
-  return config_lib.update(config_lib.default(), values)
-
-
 def test_gpus_are_planned_by_the_estimate(model, capsys):
-  (found,) = run.run(config(model), 'h100:8')
+  (found,) = run.run(sent.config(str(model)), 'h100:8')
   assert found.fits and found.change is None
   train = found.fact('train')
   assert train.compiled is None and train.about > 0
@@ -54,8 +42,8 @@ def test_gpus_are_planned_by_the_estimate(model, capsys):
 
 def test_operations_are_those_of_every_layer(model):
   """By hand: two encoder and three decoder layers, head, backward."""
-  layout = mesh.abstract(config(model), 8, platform='gpu')
-  made = assemble.outlined(config(model), layout)
+  layout = mesh.abstract(sent.config(str(model)), 8, platform='gpu')
+  made = assemble.outlined(sent.config(str(model)), layout)
   found = steps.trace(made, 'train').work
   B, J, T = 8, 5 + 24, 4
   D, H, K, F, V = 24, 8, 5, 40, 64
@@ -74,7 +62,7 @@ def test_what_does_not_fit_is_told_with_the_nearest_that_does(
   model, monkeypatch, capsys
 ):
   whole = {'mesh.data': 8, 'mesh.fsdp': 1, 'plan.functions': ('train',)}
-  c = config(model, **whole)
+  c = sent.config(str(model), **whole)
   (found,) = run.run(c, 'a100:8')
   assert found.fits
   # Of which jax takes three quarters.
@@ -85,8 +73,8 @@ def test_what_does_not_fit_is_told_with_the_nearest_that_does(
   (found,) = run.run(c, 'a100:8')
   assert not found.fits
   assert found.change.plan.fits
-  cut = {'mesh.data': 4, 'mesh.fsdp': 2, 'mesh.tensor': 1}
-  assert found.change.words == {**cut, 'remat': 'full'}
+  cut = {'mesh.data': 4, 'mesh.fsdp': 1, 'mesh.tensor': 2}
+  assert found.change.words == {**cut, 'train.accumulate': 2}
   said = capsys.readouterr().out
   assert 'train does not fit; the nearest that does (by the estimate): ' in said
   monkeypatch.setitem(
@@ -95,6 +83,40 @@ def test_what_does_not_fit_is_told_with_the_nearest_that_does(
   (found,) = run.run(c, 'a100:8')
   assert found.change is None
   assert 'take more chips' in capsys.readouterr().out
+
+
+def test_an_estimate_does_not_rule_out_what_is_faster(model, monkeypatch):
+  """`products` loses less than `linear`, and its estimate is the higher one."""
+  told = {'mesh.data': 1, 'mesh.fsdp': 8, 'plan.functions': ('train',)}
+  c = sent.config(str(model), remat='none', **told)
+  layout = mesh.abstract(c, 8, platform='tpu')
+
+  def temporary(policy):
+    changed = run._changed(c, {'remat': policy})
+    return sizes.temporary(assemble.outlined(changed, layout))
+
+  weights = sizes.weights(assemble.outlined(c, layout))
+  between = (temporary('products') + temporary('linear')) // 2
+  limit = weights + between
+  compiled = []
+
+  def fact(made, target, step):
+    """A compiler of a third less than the estimate."""
+    if step.name == 'train':
+      compiled.append(made.config.remat)
+    peak = weights + int(sizes.temporary(made) / 1.3)
+    held = ahead.Compiled(weights, 0, peak, limit if peak > limit else 0)
+    work = cost.Share(1, 1)
+    return tell.Fact(step.name, work, weights, 1, held, fits=held.fits)
+
+  monkeypatch.setattr(ahead, 'check', lambda: None)
+  monkeypatch.setattr(run, '_devices', lambda target: None)
+  monkeypatch.setattr(run, '_fact', fact)
+  small = dataclasses.replace(targets.CHIPS['v5e'], memory=limit)
+  monkeypatch.setitem(targets.CHIPS, 'v5e', small)
+  (found,) = run.run(c, 'v5e:2x4')
+  assert not found.fits and compiled == ['none', 'products']
+  assert found.change.words == {'remat': 'products'}
 
 
 @pytest.mark.parametrize(
@@ -128,21 +150,47 @@ def test_without_the_compiler_the_line_that_installs_it(call, monkeypatch):
   assert "pip install -e '.[plan]'" in stderr
 
 
-@needs_compiler
-def test_a_step_compiles_for_a_tpu_and_sends_what_the_plan_names(model):
-  """Kernels are gathered a layer at a time, never the vocabulary."""
-  c = config(model)
-  target = targets.parse('v5e:2x4')
-  made = assemble.outlined(c, mesh.make(c, ahead.devices(target)))
-  step = steps.trace(made, 'train')
-  compiled = ahead.compile_(step.traced)
-  assert compiled.fits
-  assert 0 < compiled.arguments < compiled.peak < 2**24
-  assert set(compiled.sent) <= {
-    *('all-gather', 'all-reduce', 'collective-permute'),
+# Rows and weights cut; layers too.
+MESHES = [(2, 4, 1), (2, 2, 2)]
+
+
+def test_steps_send_on_eight_devices_what_the_plan_names(model):
+  """Compiled for virtual ones, in a process that has as many."""
+  env = {
+    'PYTHONPATH': os.pathsep.join([str(ROOT), str(ROOT / 'tests')]),
+    'XLA_FLAGS': '--xla_force_host_platform_device_count=8 '
+    '--xla_backend_optimization_level=0',
   }
-  gathered = [c for c in compiled.collectives if c.kind == 'all-gather']
-  assert gathered
-  for each in gathered:
-    sizes = set(map(int, re.findall(r'\d+', each.shape.partition('{')[0])))
-    assert T5.vocab_size not in sizes, each
+  given = json.dumps({'model': str(model), 'meshes': MESHES})
+  done = subprocess.run(
+    [sys.executable, '-m', 'tests.plan.sent', given],
+    env={**os.environ, **env},
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=600,
+  )
+  assert done.returncode == 0, done.stderr[-3000:]
+  for shape, found in zip(MESHES, json.loads(done.stdout), strict=True):
+    sent.check(found, shape, T5)
+
+
+@needs_compiler
+@pytest.mark.parametrize('shape', MESHES)
+def test_steps_send_on_a_tpu_what_the_plan_names(model, shape):
+  """Compiled for chips; kernels are gathered, never the vocabulary."""
+  c = sent.config(str(model), shape)
+  layout = mesh.make(c, ahead.devices(targets.parse('v5e:2x4')))
+  sent.check(sent.of(c, layout), shape, T5)
+
+
+@needs_compiler
+def test_a_step_compiles_for_a_tpu(model, capsys):
+  """By the command's own way, memory of a device and all."""
+  c = sent.config(str(model), **{'plan.functions': ('train',)})
+  (found,) = run.run(c, 'v5e:2x4')
+  compiled = found.fact('train').compiled
+  assert found.fits and compiled.fits
+  assert 0 < compiled.arguments < compiled.peak < 2**24
+  said = capsys.readouterr().out
+  assert 'train sends: all-gather' in said and 'compiled' in said
