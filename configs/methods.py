@@ -7,7 +7,7 @@
 Score of each task on test, trained parameters, bytes of what is saved, the time
 of a step and the memory that its program needs. Each method with its own
 optimizer and rate (OPTIMIZERS in ptjax/config.py), all with the same batches,
-steps and seed. Without words the embedded miniature, two tasks: about six
+steps and seed. Without words the embedded miniature, two tasks: about eight
 minutes on two shared cores.
 """
 

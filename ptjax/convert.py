@@ -2,7 +2,8 @@
 
 Owns which formats need the model, and what is written of it: an adapter names
 its model's sizes, vLLM's requests hold its embedding, and merged weights are
-its own. Layouts stand in `export` and `weights.save`.
+its own. Layouts stand in `export` and `weights.save`, what merges in
+`export.merge`.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ from ptjax.export import (
   formats,
   maps_from_peft,
   maps_to_peft,
+  merge,
   multitask,
   names,
   peft,
@@ -161,17 +163,21 @@ def _merged(
   config: Any, found: Prompt, target: str, *, say: Callable[[str], None]
 ) -> None:
   """The frozen model with what was tuned of it, as a folder of its own."""
-  beside = [n for n in tree.flatten(found.own) if not n.startswith('model/')]
-  if beside:
+  merge.check(found)
+  if config.weights == 'int8':
     raise UserError(
-      f'--format=hf writes the weights of a model, and {found.path} changes '
-      f'none: it holds {beside[0]}; use --format=peft'
+      f'--format=hf: weights=int8 rounds the weights of {config.model}, and '
+      'what is written are all of them, as its files have them; leave it out'
     )
+  _, sizes = load.describe(load.resolve(config.model))
+  wider = merge.config_for(sizes, found, model=config.model)
   made, tuned, frozen = prompted.with_prompts(_exact(config), [found], say=say)
-  one = tree.at(tuned, 0)
+  whole = tree.join(tree.at(tuned, 0), frozen)
+  params = whole.pop('model')
+  ports = made.tuned_model.method.expand(whole)
+  rows = families.of_config(wider).tensors(wider)
   folder = pathlib.Path(target).expanduser()
-  whole = tree.join(one, frozen)['model']
-  save.save(folder, whole, made.loaded.config)
+  save.save(folder, merge.folded(params, ports, rows), wider)
   pieces = pathlib.Path(config.tokenizer or made.loaded.folder).expanduser()
   for name in _BESIDE:
     if (pieces / name).is_file() and pieces.resolve() != folder.resolve():

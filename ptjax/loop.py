@@ -16,6 +16,7 @@ import numpy as np
 
 from ptjax import (
   best,
+  compiled,
   evaluate,
   health,
   population,
@@ -73,6 +74,8 @@ class TaskRun:
     self.shown = ('loss', *(['perplexity'] if parts.causal else []))
     self.seconds = 0.0
     self.failed: dict[int, str] = {}  # members, and why
+    # Steps in front of which the training step was compiled for new lengths.
+    self.compiled: list[int] = []
 
   def run(self, stop: StopSignal) -> dict[str, Any]:
     """Trains to the end and returns the task's entry of results.json."""
@@ -93,11 +96,13 @@ class TaskRun:
       self._health()
     else:
       self._resume()
-    self.log.resume(self.name, step=self._step)
+    began = self._step
+    self.log.resume(self.name, step=began)
     try:
       self._loop(stop, started)
     finally:
       self.checkpoints.wait()
+    self._tell_compiled(began)
     if tree.checksum(self.frozen) != before:
       raise RunFailed('the frozen weights changed during the run')
     result = self._finish()
@@ -130,6 +135,7 @@ class TaskRun:
 
   def _health(self) -> None:
     """Says what is known before step 1; ends a run that could not learn."""
+    self.compiled.append(1)
     values, ok_E = health.first_step(
       self.parts, self.state, self.frozen, next(self.batches(0))
     )
@@ -185,13 +191,16 @@ class TaskRun:
     )
     folder = self.workdir / 'profile' / self.name
     trace = profile.Trace(self.config.profile, folder, say=self.log.say)
+    programs = compiled.programs()
     with bar as bar, trace:
       batches, over = self.batches(step_now), self._over()
       while step_now < train.steps and not over:
+        batch, before = next(batches), programs.count
         self.state, metrics = trace(
-          self.parts.train_step, self.state, self.frozen, next(batches)
+          self.parts.train_step, self.state, self.frozen, batch
         )
         step_now += 1
+        self.compiled += [step_now] * (programs.count > before)
         flight.append((step_now, metrics))
         ends = step_now == train.steps
         evaluates = ends or step_now % train.eval_every == 0
@@ -212,6 +221,12 @@ class TaskRun:
             f'{self.name}: stopped by {asked} at step {step_now}, saved; '
             f'the same command with --workdir={self.workdir} goes on from there'
           )
+
+  def _tell_compiled(self, began: int) -> None:
+    """Whether lengths were met late, each of which stops all for seconds."""
+    epoch = -(-len(self.train) // self.config.train.batch_size)
+    late = [at for at in self.compiled if at > began + epoch]
+    self.log.say(report.compiled(self.name, self.compiled, late))
 
   def _note(self, bar: Any, at: int, metrics: dict[str, jax.Array]) -> None:
     values = vitals.read(metrics)

@@ -45,6 +45,17 @@ def health(
   return '\n'.join(lines)
 
 
+def compiled(name: str, steps: Sequence[int], late: Sequence[int]) -> str:
+  """In front of which steps the training step was compiled for a new shape."""
+  shapes = 'shape' if len(steps) == 1 else 'shapes'
+  text = (
+    f'{name}: the training step was compiled for {len(steps)} batch {shapes}'
+  )
+  if not late:
+    return f'{text}, none after the first epoch'
+  return f'{text}, after the first epoch at steps {", ".join(map(str, late))}'
+
+
 def _each(values: Sequence[float], form: str) -> str:
   return ' '.join(format(value, form) for value in values)
 

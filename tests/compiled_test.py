@@ -2,6 +2,8 @@
 
 import pathlib
 
+import jax
+import numpy as np
 import pytest
 
 from ptjax import compiled
@@ -36,3 +38,13 @@ def test_the_environment_comes_first(monkeypatch):
   monkeypatch.setenv(KEY, '/there')
   compiled.keep('/here')
   assert compiled.place() == '/there'
+
+
+def test_programs_are_counted_once_for_each_shape():
+  programs = compiled.programs()
+  assert compiled.programs() is programs
+  double, before = jax.jit(lambda x: 2 * x), programs.count
+  arrays = [np.ones(size, np.float32) for size in (3, 4, 3, 4)]
+  for array in arrays:
+    jax.block_until_ready(double(array))
+  assert programs.count == before + 2

@@ -19,11 +19,11 @@ from goldens import causal_models
 
 from ptjax import checkpoint, cross_entropy, optim, step, tree
 from ptjax import config as config_lib
-from ptjax.export import prompt
+from ptjax.export import merge, prompt
 from ptjax.methods import base
 from ptjax.predict import sample
 from ptjax.tuned import base as tuned_base
-from ptjax.weights import load
+from ptjax.weights import families, load
 
 # What trains, with settings that tell its shapes apart.
 METHODS = {
@@ -250,28 +250,6 @@ def test_step_0_is_the_untuned_model_and_later_ones_are_not(method, family):
   assert differ(logits, untuned(family)) > 1e-2
 
 
-def merged(params: Any, ports: Any) -> Any:
-  """The weights that say without ports what these say with them."""
-  flat = {k: np.array(v) for k, v in tree.flatten(params).items()}
-  filled = tree.flatten(ports)
-  for name, port in filled.items():
-    scope, _, kind = name.rpartition('/')
-    kernel, bias = f'{scope}/kernel', f'{scope}/bias'
-    if kind == 'lora_a':
-      both = zip(port, filled[f'{scope}/lora_b'])
-      flat[kernel] += np.stack([np.tensordot(a, b, 1) for a, b in both])
-    if kind == 'scale':
-      flat[kernel] *= np.asarray(port)[:, None]
-      if bias in flat:
-        flat[bias] *= port
-    if kind == 'scale_in':
-      places = flat[kernel].shape[:2] + (1,) * (flat[kernel].ndim - 2)
-      flat[kernel] *= np.reshape(port, places)
-    if kind == 'delta_bias':
-      flat[bias] += port
-  return tree.unflatten(flat)
-
-
 @contract
 def test_ports_say_what_merged_weights_say(method, family):
   found, (_, params) = case(method, family), network(family)
@@ -283,7 +261,9 @@ def test_ports_say_what_merged_weights_say(method, family):
   front = found.made.method.front
   if not ports or front or new or method == 'adapters':
     pytest.skip('no weights of the model say this')
-  frozen = {'model': merged(params, ports)}
+  config = network(family)[0].config
+  rows = families.of_config(config).tensors(config)
+  frozen = {'model': merge.folded(params, ports, rows)}
   expected, _ = _run(bare(family), {}, frozen, batch())
   logits, _ = run(found, found.tuned, batch())
   mask = batch()['target_mask']

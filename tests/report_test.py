@@ -177,3 +177,9 @@ def test_the_papers_numbers_stand_beside_a_run_of_its_model():
   rows = report.rows(found)
   assert rows[1][-1] == '99.0, 100.0, 100.0' and rows[3][0] == 'rte'
   assert rows[3][-1] == '92.6, 93.5, 93.5' and rows[4][-1] == ''
+
+
+def test_shapes_that_came_late_are_told_by_their_steps():
+  early = report.compiled('cb', [1, 3], [])
+  assert '2 batch shapes, none after the first epoch' in early
+  assert 'at steps 90, 95' in report.compiled('cb', [1, 90, 95], [90, 95])

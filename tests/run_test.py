@@ -26,6 +26,8 @@ def room(tmp_path_factory):
   tiny.data_folder(path / 'data')
   said = run(path, 'straight')
   assert said.returncode == 0, said.stderr
+  for task in ('cb', 'rte'):
+    assert f'{task}: the training step was compiled for ' in said.stdout
   return path
 
 

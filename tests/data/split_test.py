@@ -149,6 +149,26 @@ def test_a_digest_sees_every_id_and_its_order(room, pieces):
   assert split.digest(train(labels=turned)) != whole
 
 
+def test_a_mixtures_batches_say_their_tasks_up_to_the_cap(room, pieces):
+  c = config_lib.default()
+  c.task, c.data, c.mixture = 'cb+rte', str(room / 'data'), 8
+  _, found = load(c, pieces)
+  train = found['train']
+  assert len(train) == 48 and train.tasks_mixed == 2
+  batches = train.train_batches(batch_size=4, seed=0, start_step=0)
+  epoch = [next(batches) for _ in range(2 * c.mixture // 4)]
+  seen = np.concatenate([b['index'] for b in epoch])
+  assert len(set(seen)) == 16 and (seen < 24).sum() == 8
+  for batch in epoch:
+    said = [train.examples[i].inputs.split()[0] for i in batch['index']]
+    assert said == [('cb', 'rte')[k] for k in batch['task']]
+  some = train.head(6)
+  assert list(some.tasks) == [0, 0, 0, 1, 1, 1]
+  assert [e.inputs.split()[0] for e in some.examples] == ['cb'] * 3 + [
+    'rte'
+  ] * 3
+
+
 def test_a_draw_of_few_examples_is_the_seeds(room, pieces):
   def drawn(seed):
     c = custom(room)

@@ -12,6 +12,7 @@ from ptjax import tree
 from ptjax.config import UserError
 from ptjax.export import maps
 from ptjax.methods import adapters, base
+from ptjax.models import layers, ports
 from ptjax.tuned import base as tuned_base
 from ptjax.weights import families, load
 
@@ -41,6 +42,33 @@ def test_the_first_map_is_small_noise_and_all_else_zero():
       continue
     assert np.abs(leaf).max() <= 2 * adapters.STDDEV
     assert 0.5 < leaf.std() / adapters.STDDEV < 1.2
+
+
+def test_a_map_gives_itself_and_a_bottleneck_of_what_it_gives():
+  """Houlsby's formula, in numpy; torch's below."""
+  rng = np.random.default_rng(0)
+  drawn = {
+    'kernel': (I, O),
+    'bias': (O,),
+    'adapter_down': (O, R),
+    'adapter_down_bias': (R,),
+    'adapter_up': (R, O),
+    'adapter_up_bias': (O,),
+  }
+  p = {k: rng.normal(size=s).astype(np.float32) for k, s in drawn.items()}
+  variables = {
+    'params': {k: p.pop(k) for k in ('kernel', 'bias')},
+    ports.COLLECTION: p,
+  }
+  x = rng.normal(size=(2, 4, I)).astype(np.float32)
+  linear = layers.Linear(O, ('embed', 'mlp'), 1.0, bias=True)
+  y = x @ variables['params']['kernel'] + variables['params']['bias']
+  hidden = y @ p['adapter_down'] + p['adapter_down_bias']
+  inner = np.sqrt(2 / np.pi) * (hidden + 0.044715 * hidden**3)
+  hidden = 0.5 * hidden * (1 + np.tanh(inner))
+  expected = y + hidden @ p['adapter_up'] + p['adapter_up_bias']
+  found = linear.apply(variables, x)
+  assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
 def test_they_stand_behind_each_sublayer_or_where_one_says():
@@ -132,7 +160,7 @@ def test_torch_with_the_same_behind_its_maps_says_the_same(golden, case):
     if f'{map_.scope}/adapter_down' not in filled:
       continue
     for layer, name in enumerate(map_.modules):
-      ports = {
+      filling = {
         port: torch.tensor(np.asarray(filled[f'{map_.scope}/{port}'][layer]))
         for port in (
           'adapter_down',
@@ -142,7 +170,7 @@ def test_torch_with_the_same_behind_its_maps_says_the_same(golden, case):
         )
       }
 
-      def behind(module, inputs, y, p=ports):
+      def behind(module, inputs, y, p=filling):
         hidden = y @ p['adapter_down'] + p['adapter_down_bias']
         hidden = torch.nn.functional.gelu(hidden, approximate='tanh')
         return y + hidden @ p['adapter_up'] + p['adapter_up_bias']

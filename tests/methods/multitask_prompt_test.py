@@ -9,7 +9,7 @@ from goldens import causal_models
 from ptjax import config as config_lib
 from ptjax import tree
 from ptjax.config import UserError
-from ptjax.methods import base
+from ptjax.methods import base, multitask_prompt
 from ptjax.tuned import base as tuned_base
 from ptjax.weights import load
 
@@ -45,6 +45,11 @@ def test_all_tasks_start_from_the_prompt_of_the_same_seed():
   rows_MxPxD = made.method.each(tuned)['prompt']['encoder']
   for rows_PxD in rows_MxPxD:
     np.testing.assert_array_equal(rows_PxD, prompt['prompt']['encoder'])
+  # The other rank adds nothing yet, but is noise on one side: it can grow.
+  cols_MxP = tuned['multitask']['cols'][:, :, 1]
+  assert not tuned['multitask']['rows'][:, 1].any()
+  assert len(np.unique(cols_MxP)) == M * P
+  assert np.abs(cols_MxP).max() < 5 * multitask_prompt.STDDEV
 
 
 def test_a_tasks_prompt_is_the_shared_one_times_its_own():
@@ -56,6 +61,16 @@ def test_a_tasks_prompt_is_the_shared_one_times_its_own():
   for k in range(M):
     expected = held['prompt'] * (held['cols'][k] @ held['rows'][k])
     np.testing.assert_allclose(found[k], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_where_no_task_is_said_it_is_the_first():
+  model, params = tiny.t5()
+  made, tuned, _ = make(model, params, 'multitask_prompt', tasks=M)
+  own = moved(tuned)
+  first, *others = made.method.each(own)['prompt']['encoder']
+  found = made.method.expand(own)['token_embedder']['prompt']
+  np.testing.assert_array_equal(found, first)
+  assert all((found != other).any() for other in others)
 
 
 def gpt():

@@ -35,6 +35,41 @@ def load(linear, weights):
     linear.bias.copy_(torch.tensor(np.asarray(weights['bias'])))
 
 
+def sigmoid(x):
+  return 1 / (1 + np.exp(-x))
+
+
+def states(weights, x_PxI):
+  """Of one direction of an LSTM, by its definition."""
+  cell, state, out = 0.0, np.zeros(3), []
+  for x_I in x_PxI:
+    gates = x_I @ weights['kernel'] + state @ weights['recurrent']
+    i, f, g, o = np.split(gates + weights['bias'], 4)
+    cell = sigmoid(f) * cell + sigmoid(i) * np.tanh(g)
+    state = sigmoid(o) * np.tanh(cell)
+    out.append(state)
+  return np.stack(out)
+
+
+@pytest.mark.parametrize('encoder', p_tuning.ENCODERS)
+def test_the_network_is_the_one_it_is_called(encoder):
+  """In numpy; torch's below."""
+  made, own = created(encoder=encoder)
+  own = jax.tree.map(lambda x: x * 3, own)  # where gates are not linear
+  held = jax.tree.map(np.asarray, own['p_tuning'])
+  x = held['rows']
+  for n in '01' if encoder == 'lstm' else '':
+    onward = states(held['lstm'][n]['onward'], x)
+    backward = states(held['lstm'][n]['backward'], x[::-1])[::-1]
+    x = np.concatenate([onward, backward], axis=1)
+  for n, linear in sorted(held['mlp'].items()):
+    x = np.maximum(x, 0) if n != '0' else x
+    x = x @ linear['kernel'] + linear['bias']
+  assert len(held['mlp']) == (2 if encoder == 'lstm' else 3)
+  found = rows(made, own)
+  assert np.abs(found - x).max() <= 1e-5 * np.abs(x).max()
+
+
 @pytest.mark.parametrize('encoder', p_tuning.ENCODERS)
 def test_the_network_is_torchs_in_pefts_parametrisation(encoder):
   torch = pytest.importorskip('torch', reason='torch is not installed')

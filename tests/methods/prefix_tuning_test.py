@@ -103,6 +103,18 @@ def test_the_mlp_is_pefts():
     np.testing.assert_allclose(found[name], expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize('hidden', [0, 7])
+def test_a_file_holds_keys_and_values_alone(hidden):
+  made = method(hidden=hidden)
+  own = made.create(KEY, START)
+  kept = made.kept(own | {'model': {'x': 1}})
+  assert set(kept) == {'prefix_tuning', 'model'}
+  found = kept['prefix_tuning']['decoder']['layers']['cross_attention']
+  assert set(found) == {'prefix_key', 'prefix_value'}
+  same = jax.tree.map(np.array_equal, made.expand(kept), made.expand(own))
+  assert all(jax.tree.leaves(same))
+
+
 def test_a_target_is_the_end_of_an_attentions_name():
   assert set(ports(targets=('attention',))) == {'encoder'}
   found = ports(targets=('cross_attention',))

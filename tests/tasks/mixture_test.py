@@ -92,7 +92,9 @@ def test_a_part_without_examples_has_no_score():
   assert mixed.score(metrics) == 100.0
 
 
-@pytest.mark.parametrize('parts', [TASKS[:1], [TASKS[0], TASKS[0]]])
+@pytest.mark.parametrize(
+  'parts', [TASKS[:1], [TASKS[0], TASKS[0]], [*TASKS, TASKS[0]]]
+)
 def test_one_task_is_no_mixture(parts):
   with pytest.raises(UserError, match='is no mixture, which has several tasks'):
     mixture.of(parts)
