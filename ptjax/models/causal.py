@@ -121,6 +121,7 @@ class Causal(nn.Module):
       dtype=self.dtype,
       init=self.is_initializing(),
       inputs={'__call__': inputs, 'with_block': inputs},
+      also=('with_block',),
     )
     self.norm = self.make_norm()
     self.dropout = nn.Dropout(config.dropout_rate)

@@ -3,6 +3,8 @@
 Owns the loop and what is recomputed in the backward pass. Knows no layer.
 """
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -19,6 +21,11 @@ POLICIES = {
   'linear': _only(_LINEAR),
   'full': None,
 }
+
+
+def _but_numbers(primitive: Any, *_: Any, **__: Any) -> bool:
+  """A policy that keeps all but weights which are there as bits."""
+  return primitive.name not in ('bitcast_convert_type', 'optimization_barrier')
 
 
 def keep(x: jax.Array) -> jax.Array:
@@ -41,6 +48,7 @@ def stack(
   dtype: jnp.dtype,
   init: bool,
   inputs: dict[str, tuple],
+  also: Sequence[str] = (),
 ) -> nn.Module:
   """`length` layers whose parameters are stacked on axis 0.
 
@@ -54,20 +62,21 @@ def stack(
     dtype: of what goes from layer to layer. Narrower weights are looped over
       as the integers of their bits, which no compiler widens.
     init: whether the parameters are being made.
+    also: methods that a gradient goes through too, with inputs as `__call__`'s;
+      all of theirs is kept.
   """
-  # Where all is kept for the backward pass, what is made of bits would be too.
-  bits = jnp.dtype(dtype).itemsize > 2 and remat != 'none'
+  # Behind the module: carried x first, and `deterministic` is the last.
+  last = len(inputs['__call__']) + 1
+  again = functools.partial(
+    nn.remat, prevent_cse=not scan, static_argnums=(last,)
+  )
+  bits = jnp.dtype(dtype).itemsize > 2
   if bits:
     layer = _reading(layer, inputs, _from_bits, init=init)
+    kept = (*also, '__call__') if remat == 'none' else also
+    layer = again(layer, policy=_but_numbers, methods=kept) if kept else layer
   if remat != 'none':
-    # Behind the module: carried x first, and `deterministic` is the last.
-    last = len(inputs['__call__']) + 1
-    layer = nn.remat(
-      layer,
-      prevent_cse=not scan,
-      static_argnums=(last,),
-      policy=POLICIES[remat],
-    )
+    layer = again(layer, policy=POLICIES[remat])
   lifted = {
     method: {
       'variable_axes': dict.fromkeys(('params', 'ports', 'intermediates'), 0),
