@@ -7,6 +7,7 @@ such as running on "hosts" (folders) what gcloud is to run there.
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -110,6 +111,11 @@ if [[ $1 == show ]]; then printf 'node7\nnode9\n'; fi
 """
 
 
+def _hears_interrupts() -> None:
+  """In a job in the background SIGINT is ignored, and stays so in bash."""
+  signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Place:
   """A folder with stand-ins, and what they were called with."""
 
@@ -148,6 +154,7 @@ class Place:
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,
+      preexec_fn=_hears_interrupts,
     )
 
   def do(self, script: str, *words: str, **env: str) -> tuple[int, str, str]:
