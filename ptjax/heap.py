@@ -2,7 +2,7 @@
 
 Owns what the C library is told. By itself glibc maps what is large anew at each
 step and returns it, so that a step's arrays come from the system in pages of
-4 KiB, one fault each: a fifth of the time of a small T5's step. Knows no array.
+4 KiB, one fault each: a seventh of a small T5's step. Knows no array.
 """
 
 import ctypes

@@ -135,7 +135,7 @@ class TaskRun:
 
   def _health(self) -> None:
     """Says what is known before step 1; ends a run that could not learn."""
-    self.compiled.append(1)
+    self.compiled.append(1)  # for the first batch, here
     values, ok_E = health.first_step(
       self.parts, self.state, self.frozen, next(self.batches(0))
     )

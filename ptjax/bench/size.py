@@ -56,14 +56,13 @@ def cases(plan: Plan) -> Iterator[tuple[str, Case, int]]:
 def run(
   plan: Plan,
   *,
-  build: Callable[..., parts.Parts] = shapes.build,
   clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Any]:
   """Measures; 'rows' have 'seconds' of a step, and its 'bytes'."""
   for name in plan.models:
     config_lib.one_of('--shapes', name, shapes.NAMES)
   config = config_lib.miniature(config_lib.default())
-  made = functools.cache(functools.partial(build, config=config))
+  made = functools.cache(functools.partial(shapes.build, config=config))
   found, rows = {}, []
   for axis, case, members in cases(plan):
     if (case, members) not in found:

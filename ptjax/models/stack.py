@@ -1,6 +1,7 @@
 """Layers that are compiled once: one program looped over stacked parameters.
 
-Owns the loop and what is recomputed in the backward pass. Knows no layer.
+Owns the loop, how narrow weights go through it and what is recomputed in the
+backward pass. Knows no layer.
 """
 
 import functools
@@ -24,7 +25,10 @@ POLICIES = {
 
 
 def _but_numbers(primitive: Any, *_: Any, **__: Any) -> bool:
-  """A policy that keeps all but weights which are there as bits."""
+  """A policy that keeps all but weights which are there as bits.
+
+  They come from behind a barrier; what else does is made again too.
+  """
   return primitive.name not in ('bitcast_convert_type', 'optimization_barrier')
 
 
