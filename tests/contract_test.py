@@ -21,7 +21,7 @@ from ptjax import checkpoint, cross_entropy, optim, step, tree
 from ptjax import config as config_lib
 from ptjax.export import merge, prompt
 from ptjax.methods import base
-from ptjax.predict import sample
+from ptjax.predict import rank, sample
 from ptjax.tuned import base as tuned_base
 from ptjax.weights import families, load
 
@@ -58,6 +58,7 @@ VARIANTS = {
 # At step 0 these are the untuned model.
 UNTUNED_FIRST = ('model_tuning', 'lora', 'ia3', 'bitfit', 'adapters')
 B, L, T = 4, 9, 5
+TASKS = 3
 
 FULL = pytest.mark.full
 FAMILIES = ('t5', 'gpt2', 'pythia', 'llama')
@@ -100,7 +101,7 @@ class Case:
 def case(method: str, family: str) -> Case:
   (model, params), c = network(family), settings(method)
   made = tuned_base.make(model, base.make(c.method))
-  first, frozen = made.init(jax.random.key(1), params)
+  first, frozen = made.init(jax.random.key(1), params, tasks=TASKS)
   rng = np.random.default_rng(2)
   size = 0.03 if method == 'model_tuning' else 0.3
 
@@ -115,7 +116,10 @@ def case(method: str, family: str) -> Case:
 
 
 def batch(seed: int = 0) -> dict[str, np.ndarray]:
-  """Rows of unequal lengths, padded behind by ids that look real."""
+  """Rows of unequal lengths, padded behind by ids that look real.
+
+  What has something of its own for each task reads it by `task`.
+  """
   rng = np.random.default_rng(seed)
   lengths, ends = rng.integers(1, L + 1, B), rng.integers(1, T + 1, B)
   lengths[0], ends[1] = L, T
@@ -124,6 +128,7 @@ def batch(seed: int = 0) -> dict[str, np.ndarray]:
     'input_mask': np.arange(L) < lengths[:, None],
     'targets': rng.integers(6, 61, (B, T)).astype(np.int32),
     'target_mask': np.arange(T) < ends[:, None],
+    'task': np.array([2, 0, 1, 2], np.int32),
   }
 
 
@@ -181,7 +186,11 @@ def test_shapes_are_those_declared_and_those_that_a_map_has(method, family):
     for name, leaf in tree.flatten(found.first).items()
     if not name.startswith('model/')
   }
-  assert own == found.made.own_shapes(params)
+  said = found.made.own_shapes(params)
+  if method == 'multitask_prompt':  # which says it of one task
+    for name in ('multitask/cols', 'multitask/rows'):
+      said[name] = (TASKS, *said[name][1:])
+  assert own == said
   assert {x.dtype for x in jax.tree.leaves(found.first)} == {jnp.float32.dtype}
   flat = tree.flatten(params)
   joined = tree.join(found.first, found.frozen)
@@ -246,14 +255,17 @@ def test_only_what_trains_is_in_the_state(method, family):
 
 
 @contract
-def test_each_trained_array_has_a_gradient_in_each_layer(method, family):
+def test_each_trained_array_has_a_gradient_in_each_layer_and_task(
+  method, family
+):
   found = case(method, family)
   _, gradient = run(found, found.tuned, batch())
   named = tree.flatten(gradient)
   assert named.keys() == tree.flatten(found.tuned).keys()
   largest = max(float(np.abs(leaf).max()) for leaf in named.values())
   for name, leaf in named.items():
-    axes = tuple(range(1, leaf.ndim)) if 'layers' in name else None
+    several = 'layers' in name or name in ('multitask/cols', 'multitask/rows')
+    axes = tuple(range(1, leaf.ndim)) if several else None
     assert (np.abs(leaf).max(axis=axes) > 1e-5 * largest).all(), name
 
 
@@ -396,10 +408,12 @@ def test_what_stands_beside_an_input_can_be_left_out_of_a_row(method, family):
 def test_a_row_of_a_batch_is_the_row_alone_without_padding(method, family):
   found, rows = case(method, family), batch()
   logits, _ = _run(found.made, found.tuned, found.frozen, rows)
+  task_B = rows.pop('task')
   for b in (1, 2):  # each is a program of its own
     length, end = rows['input_mask'][b].sum(), rows['target_mask'][b].sum()
     sizes = {'inputs': length, 'input_mask': length}
     row = {k: v[b : b + 1, : sizes.get(k, end)] for k, v in rows.items()}
+    row['task'] = task_B[b : b + 1]
     alone, _ = _run(found.made, found.tuned, found.frozen, row)
     assert differ(alone[0], np.asarray(logits)[b, :end]) <= 1e-5
 
@@ -418,6 +432,34 @@ def test_greedy_steps_say_what_teacher_forcing_says(method, family):
     ends = np.flatnonzero(said == end)
     length = ends[0] + 1 if len(ends) else T
     np.testing.assert_array_equal(said[:length], want[:length])
+
+
+@FULL
+@pytest.mark.parametrize('method,family', CHEAP)
+def test_members_answer_together_what_each_says_alone(method, family):
+  """As evaluation asks a population: greedily, and by log-probability."""
+  found, rows = case(method, family), batch()
+  each = found.tuned, found.first
+  both = jax.tree.map(lambda *x: jnp.stack(x), *each)
+  answers = step.make_answers(found.made)
+  ids = answers(both, found.frozen, rows, max_length=T)
+  rng = np.random.default_rng(5)
+  choices = rng.integers(6, 61, (B, 2, T)).astype(np.int32)
+  lengths = rng.integers(1, T + 1, (B, 2))
+  asked = rows | {'choices': choices, 'choice_lengths': lengths}
+  nats, pieces = step.make_choices(found.made)(both, found.frozen, asked)
+  np.testing.assert_array_equal(pieces, np.stack([lengths, lengths]))
+  generate = step.make_generate(found.made, sampler=sample.Greedy())
+  for i, tuned in enumerate(each):
+    own = generate(tuned, found.frozen, rows, None, max_length=T)
+    np.testing.assert_array_equal(ids[i], own)
+    for c in (0, 1):
+      mask = np.arange(T) < lengths[:, c, None]
+      forced = rows | {'targets': choices[:, c], 'target_mask': mask}
+      logits, _ = _run(found.made, tuned, found.frozen, forced)
+      said, _ = rank.log_probs(logits, forced['targets'], target_mask_BxT=mask)
+      assert differ(nats[i, :, c], said) <= 1e-5
+  assert differ(nats[0], nats[1]) > 1e-2
 
 
 @FULL
