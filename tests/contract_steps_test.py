@@ -4,6 +4,7 @@ Those compile for seconds each; see `contract_test.py` for the other properties.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import pytest
 from contract import (
   CHEAP,
   EVERY,
+  TASKS,
   B,
   Case,
   T,
@@ -19,14 +21,19 @@ from contract import (
   batch,
   case,
   differ,
+  network,
   program,
   run,
+  settings,
   untuned,
 )
+from goldens import causal_models
 
-from ptjax import checkpoint, step, tree
+from ptjax import assemble, checkpoint, prompted, step, tree
 from ptjax import config as config_lib
+from ptjax.export import names, prompt
 from ptjax.predict import rank, sample
+from ptjax.weights import save
 
 pytestmark = pytest.mark.full
 
@@ -83,6 +90,44 @@ def test_members_of_a_population_are_their_own_runs(method, family):
     assert differ(said, expected) <= 1e-4
     before, _ = run(found, found.tuned, batch(3))
     assert differ(expected, before) > 1e-3
+
+
+@pytest.fixture(scope='module')
+def parts(tmp_path_factory):
+  """family -> the parts that a file's prompts are put on."""
+
+  @functools.cache
+  def of(family: str):
+    c = config_lib.default()
+    c.method.name, folder = 'none', tmp_path_factory.mktemp(family)
+    c.model = str(causal_models.FOLDER / family)
+    if family == 't5':
+      c.model, (model, params) = str(folder), network(family)
+      save.save(folder, params, model.config)
+    return assemble.parts(c)
+
+  return of
+
+
+@EVERY
+def test_a_file_says_the_same_to_the_model_that_reads_it(
+  method, family, parts, tmp_path
+):
+  """Of several tasks each prompt has its name, and is a row's by its place."""
+  found, on, rows = case(method, family), parts(family), batch()
+  path, tasks = tmp_path / 'p.safetensors', [str(k) for k in range(TASKS)]
+  record = {'method': settings(method).method.to_dict(), 'tasks': tasks}
+  prompt.write(path, found.made.method.kept(found.tuned), record)
+  prompts = names.find(str(path))
+  made, tuned, frozen = prompted.with_prompts(on.config, prompts, made=on)
+  task_B = rows.pop('task')
+  if len(prompts) > 1:
+    rows['member'] = task_B
+  else:
+    tuned = tree.at(tuned, 0)
+  logits = jax.jit(made.tuned_model.logits)(tuned, frozen, rows)
+  said, _ = run(found, found.tuned, batch())
+  assert differ(np.asarray(logits)[rows['target_mask']], said) <= 1e-5
 
 
 @EVERY
