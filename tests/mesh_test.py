@@ -84,11 +84,11 @@ def check_same(found, want):
   print(f'largest difference {worst:.1e}')
 
 
-def check_moved(want):
+def check_moved(want, *, by=0.05, pieces=3):
   """That the numbers could differ at all."""
-  assert np.abs(want['tuned'] - want['start']).max() > 0.05
+  assert np.abs(want['tuned'] - want['start']).max() > by
   assert np.abs(want['gradient'][0] - want['gradient'][1]).max() > 0.01
-  assert len(np.unique(want['ids/0'])) > 2
+  assert len(np.unique(want['ids/0'])) >= pieces
 
 
 def check_goes_on(found, want):
@@ -171,11 +171,25 @@ def test_causal_models_are_the_same_on_eight_devices(room, alone, model, shape):
   ],
 )
 def test_every_kind_of_port_is_the_same_on_eight_devices(room, model, method):
-  """Beside what a mesh cuts ports lie whole, and what they add is cut."""
-  told = {'model': str(room / model), 'method.name': method}
+  """Beside what a mesh cuts ports lie whole, and what they add is cut.
+
+  What has trained is compared by its norm: where a gradient is next to nothing,
+  Adam makes a step of its rounding.
+  """
+  # All weights at once would go far at the rate of a few.
+  rate = 0.001 if method == 'model_tuning' else 0.03
+  told = {
+    'model': str(room / model),
+    'method.name': method,
+    'optimizer.lr': rate,
+  }
   found, _ = on_eight(room, model, (2, 2, 2), changes=told)
   want = sharded.run(sharded.config(room, **told))
-  check_moved(want)
+  check_moved(want, by=2 * rate, pieces=2)
+  ours, other = found.pop('tuned'), want.pop('tuned')
+  apart = np.linalg.norm(ours - other) / np.linalg.norm(other)
+  print(f'\n{model}, {method}: what trained {apart:.1e}')
+  assert apart < 1e-4
   check_same(found, want)
 
 
