@@ -81,17 +81,15 @@ def _run(config: Any) -> int:
   if (_MODE.value or config.mode) == 'plan':
     os.environ['JAX_PLATFORMS'] = 'cpu'  # what it is for need not be there
   # After the environment: jax reads it when it is imported.
-  import jax
-
   from ptjax import loop, processes
 
   mode = one_of('--mode', _MODE.value or config.mode, MODES)
   _check_flags(mode, config)
   processes.start(config.distributed)
+  if mode != 'plan':
+    heap.keep_on_cpu()
   if processes.several():
     _agree(mode, config)
-  if mode != 'plan':
-    heap.keep(jax.default_backend())
   try:
     _call(mode, config)
   except (loop.RunFailed, loop.Stopped) as error:

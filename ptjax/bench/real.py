@@ -143,7 +143,7 @@ def _drawn(plan: Plan, task: str) -> list[Example]:
 
 
 def _ours(folder: pathlib.Path, plan: Plan, dtype: str) -> t5_sides.Ours:
-  heap.keep(jax.default_backend())
+  heap.keep_on_cpu()
   settings = {
     'model': str(folder),
     'tokenizer': plan.pieces,

@@ -174,7 +174,7 @@ def run(
 
 
 def _ours(comparison: Comparison, folder: pathlib.Path, case: Case) -> Any:
-  heap.keep(jax.default_backend())
+  heap.keep_on_cpu()
   return comparison.ours(folder, case)
 
 

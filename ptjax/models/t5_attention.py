@@ -122,15 +122,23 @@ class Attention(nn.Module):
     mixed_BxHxTxK = product(weights_BxHxTxS, value_BxHxSxK)
     return self._joined(mixed_BxHxTxK.astype(x_BxTxD.dtype))
 
-  def absorbs(self, queries: int) -> bool:
-    """Whether `absorbed` is possible, and takes fewer operations.
+  def absorbs(self, queries: int, keys: int) -> bool:
+    """Whether `absorbed` is possible, and takes less of all.
 
-    By about T / K of them; half are asked for, as narrow products are slower.
+    Of operations about queries / K, of which half is asked for, as products of
+    few rows are slower; what the backward pass keeps is as wide as what is read
+    for each query and head.
     """
     few = 2 * queries <= self.head_size
+    small = queries * self.features <= keys * self.head_size
     prefix = any(ports.read(self, name) is not None for name in ports.PREFIX)
     kernels = self.key.alone(), self.value.alone()
-    return few and not prefix and all(kernel is not None for kernel in kernels)
+    return (
+      few
+      and small
+      and not prefix
+      and all(kernel is not None for kernel in kernels)
+    )
 
   def absorbed(
     self,

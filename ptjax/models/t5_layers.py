@@ -96,7 +96,9 @@ class DecoderLayer(nn.Module):
       normed, *own, self_biases, deterministic=deterministic
     )
     x_BxTxD = x_BxTxD + self.dropout(y, deterministic=deterministic)
-    absorbed = self.absorb and self.cross_attention.absorbs(x_BxTxD.shape[1])
+    absorbed = self.absorb and self.cross_attention.absorbs(
+      x_BxTxD.shape[1], encoded_BxJxD.shape[1]
+    )
     x_BxTxD = self._after_self_attention(
       x_BxTxD,
       (encoded_BxJxD,)

@@ -20,7 +20,7 @@ from ptjax.models.t5 import T5Config
 from tests.bench.causal_test import products
 
 TINY = T5Config(97, 24, 8, 40, 2, 2, 3)
-CASE = versus.Case('tiny', 'float32', prompt=3, batch=2, input=6)
+CASE = versus.Case('tiny', 'float32', prompt=3, batch=2, input=12)
 COMPARED = t5.T5()
 
 

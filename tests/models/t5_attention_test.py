@@ -77,24 +77,26 @@ def noted(names):
 
 
 @pytest.mark.parametrize(
-  'queries,held,absorbs',
+  'queries,keys,held,absorbs',
   [
-    (5, {}, True),
-    (6, {}, False),
-    (5, {'key': {'lora_a': jnp.ones((D, 1))}}, False),
-    (5, {'value': {'scale': jnp.ones(H * K)}}, False),
-    (5, {'query': {'scale': jnp.ones(H * K)}}, True),
-    (5, {'prefix_key': jnp.ones((H, K, 2))}, False),
+    (5, 7, {}, True),
+    (6, 7, {}, False),
+    (5, 5, {}, False),
+    (5, 7, {'key': {'lora_a': jnp.ones((D, 1))}}, False),
+    (5, 7, {'value': {'scale': jnp.ones(H * K)}}, False),
+    (5, 7, {'query': {'scale': jnp.ones(H * K)}}, True),
+    (5, 7, {'prefix_key': jnp.ones((H, K, 2))}, False),
   ],
 )
-def test_few_queries_absorb_what_is_a_kernel_alone(queries, held, absorbs):
+def test_few_queries_absorb_what_is_a_kernel_alone(
+  queries, keys, held, absorbs
+):
   params, *_ = given('float32')
-  variables = {'params': params, 'ports': held}
-  bound = MODULE.bind(variables)
-  assert bound.absorbs(queries) == absorbs
+  bound = MODULE.bind({'params': params, 'ports': held})
+  assert bound.absorbs(queries, keys) == absorbs
 
 
 def test_kernels_in_eight_bits_are_not_absorbed():
   params, *_ = given('float32')
   params['key'] |= {int8.SCALE: jnp.ones(H * K)}
-  assert not MODULE.bind({'params': params}).absorbs(1)
+  assert not MODULE.bind({'params': params}).absorbs(1, 7)
