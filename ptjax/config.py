@@ -29,10 +29,10 @@ def default() -> ConfigDict:
   c.compiled = 'auto'  # folder of compiled programs; auto = ~/.cache; '' = none
 
   # The frozen model.
-  # miniature | miniature/gpt | folder | hub name | T5X, also gs://BUCKET/FOLDER
+  # miniature | miniature/gpt | folder | gs://BUCKET/FOLDER | hub name
   c.model = 'miniature'
   c.any_model = False  # use a prompt of another frozen model, and warn
-  c.tokenizer = ''  # folder or hub name; '' = the model's own
+  c.tokenizer = ''  # folder, gs:// or hub name; '' = the model's own
   c.dtype = 'auto'  # weights, products: float32 | bfloat16; auto: CPU float32
   # Kept as: dtype | int8, where linear maps of layers are rounded to eight bits
   # with a scale an output, half of bfloat16's memory.

@@ -5,6 +5,7 @@ Objects are files under a folder, whose own folders are buckets.
 
 import contextlib
 import http.server
+import json
 import pathlib
 import re
 import threading
@@ -13,16 +14,18 @@ from collections.abc import Iterator
 
 
 class Store(http.server.ThreadingHTTPServer):
-  """`GET /storage/v1/b/BUCKET/o/OBJECT?alt=media`, whole or a range.
+  """`GET /storage/v1/b/BUCKET/o/OBJECT`: what it is; by `?alt=media` its
+  bytes, all or a range.
 
   Attributes:
-    asked: each object that was asked for, as BUCKET/OBJECT.
+    asked: each object whose bytes were asked for, as BUCKET/OBJECT.
+    sent: how many bytes went out in answers to ranges.
     status: what is answered instead, such as 403; 0 = what is asked for.
   """
 
   def __init__(self, root: pathlib.Path):
     super().__init__(('127.0.0.1', 0), _Handler)
-    self.root, self.asked, self.status = root, [], 0
+    self.root, self.asked, self.sent, self.status = root, [], 0, 0
 
   @property
   def url(self) -> str:
@@ -33,24 +36,34 @@ class _Handler(http.server.BaseHTTPRequestHandler):
   protocol_version = 'HTTP/1.1'
 
   def do_GET(self):
-    path = urllib.parse.urlsplit(self.path).path
-    bucket, name = re.fullmatch('/storage/v1/b/([^/]+)/o/(.+)', path).groups()
-    name = f'{bucket}/{urllib.parse.unquote(name)}'
-    self.server.asked.append(name)
+    url = urllib.parse.urlsplit(self.path)
+    found = re.fullmatch('/storage/v1/b/([^/]+)/o/(.+)', url.path)
+    name = f'{found[1]}/{urllib.parse.unquote(found[2])}'
     file = self.server.root / name
     if self.server.status or not file.is_file():
-      self._answer(self.server.status or 404, b'')
+      self._answer(self.server.status or 404)
+    elif 'alt=media' in url.query:
+      self.server.asked.append(name)
+      self._send(file.read_bytes())
+    else:
+      known = {'name': name, 'size': file.stat().st_size, 'generation': '1'}
+      self._answer(200, json.dumps(known).encode())
+
+  def _send(self, content: bytes) -> None:
+    asked = re.fullmatch(r'bytes=(\d+)-(\d*)', self.headers['Range'] or '')
+    if not asked:
+      self._answer(200, content)
       return
-    content = file.read_bytes()
-    if asked := re.fullmatch(r'bytes=(\d+)-(\d*)', self.headers['Range'] or ''):
-      start, last = int(asked[1]), int(asked[2] or len(content) - 1)
-      part = content[start : last + 1]
-      where = f'bytes {start}-{start + len(part) - 1}/{len(content)}'
+    start, last = int(asked[1]), int(asked[2] or len(content) - 1)
+    part = content[start : last + 1]
+    where = f'bytes {start}-{start + len(part) - 1}/{len(content)}'
+    if part:
+      self.server.sent += len(part)
       self._answer(206, part, **{'Content-Range': where})
     else:
-      self._answer(200, content)
+      self._answer(416)
 
-  def _answer(self, status: int, content: bytes, **headers: str) -> None:
+  def _answer(self, status: int, content: bytes = b'', **headers: str) -> None:
     self.send_response(status)
     headers |= {'Content-Length': len(content), 'x-goog-generation': '1'}
     for key, value in headers.items():
