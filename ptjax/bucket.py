@@ -1,4 +1,4 @@
-"""Files in a bucket of Google's storage, gs://, read by TensorStore.
+"""Files in a bucket of Google's storage, gs://, by TensorStore.
 
 Owns such addresses, which offer what is used here of a path, and reading some
 bytes of a file wherever it lies. Another store (TENSORSTORE_GCS_HTTP_URL) and
@@ -6,10 +6,12 @@ who asks for objects (GOOGLE_APPLICATION_CREDENTIALS, or gcloud's) are
 TensorStore's own; without credentials what is public is read. Knows no format.
 """
 
+import contextlib
 import dataclasses
 import functools
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,7 +28,7 @@ class Bucket(os.PathLike):
   """A file or a folder in a bucket, as pathlib.Path would have it.
 
   Raises:
-    UserError: from what reads, if the store does not answer, or not to this
+    UserError: from what asks, if the store does not answer, or not to this
       user.
   """
 
@@ -46,6 +48,10 @@ class Bucket(os.PathLike):
   def suffix(self) -> str:
     return pathlib.PurePosixPath(self.key).suffix
 
+  @property
+  def name(self) -> str:
+    return pathlib.PurePosixPath(self.key).name
+
   def is_file(self) -> bool:
     # No bytes are asked for, which is to ask whether there are any.
     return self._read(slice(0, 0)) is not None
@@ -63,24 +69,69 @@ class Bucket(os.PathLike):
     """These bytes; none if it does not have all of them."""
     return self._read(slice(start, stop)) or b''
 
-  def _read(self, part: slice | None) -> bytes | None:
-    """None = there is no such object."""
+  def write_bytes(self, content: bytes) -> None:
+    with self._told('written'):
+      _client(self.bucket).write(self.key, content).result()
+
+  def unlink(self) -> None:
+    """Whether it is there or not."""
+    with self._told('deleted'):
+      _client(self.bucket).write(self.key, None).result()
+
+  def read_marked(self) -> tuple[bytes, bytes]:
+    """(its content, b'' = there is none; the mark of this very content)."""
+    with self._told('read'):
+      found = _client(self.bucket).read(self.key).result()
+    return found.value, found.stamp.generation
+
+  def replace_marked(self, content: bytes, mark: bytes) -> bytes:
+    """Writes it if its mark is still this one; the new mark, b'' = not done."""
+    with self._told('written'):
+      done = _client(self.bucket).write(self.key, content, if_equal=mark)
+      return done.result().generation
+
+  def below(self) -> list[str]:
+    """The names of all files in this folder, by their ways from here."""
     import tensorstore
 
-    root = store(Bucket(self.bucket, ''))
-    opened = tensorstore.KvStore.open(root, context=context()).result()
+    # The first character behind the slash that ends the folder's own name.
+    inside = f'{self.key}/' if self.key else ''
+    beyond = f'{self.key}0' if self.key else ''
+    with self._told('listed'):
+      among = tensorstore.KvStore.KeyRange(inside, beyond)
+      keys = _client(self.bucket).list(among).result()
+    return [key.decode()[len(inside) :] for key in keys]
+
+  def _read(self, part: slice | None) -> bytes | None:
+    """None = there is no such object; b'' also if it has not this part."""
+    with self._told('read'):
+      read = _client(self.bucket).read(self.key, byte_range=part)
+      try:
+        found = read.result()
+      except ValueError as error:
+        if not str(error).startswith('OUT_OF_RANGE'):
+          raise
+        return b''
+    return None if found.state == 'missing' else found.value
+
+  @contextlib.contextmanager
+  def _told(self, done: str) -> Iterator[None]:
     try:
-      found = opened.read(self.key, byte_range=part).result()
+      yield
     except ValueError as error:
       reason = str(error).splitlines()[0].partition(' [')[0]
-      if reason.startswith('OUT_OF_RANGE'):
-        return b''
       raise UserError(
-        f'{self} cannot be read ({reason}); see that it is reached from here '
-        'and yours to read, by GOOGLE_APPLICATION_CREDENTIALS or gcloud auth '
+        f'{self} cannot be {done} ({reason}); see that it is reached from here '
+        'and yours to use, by GOOGLE_APPLICATION_CREDENTIALS or gcloud auth '
         'application-default login'
       ) from None
-    return None if found.state == 'missing' else found.value
+
+
+def _client(bucket: str) -> Any:
+  import tensorstore
+
+  root = store(Bucket(bucket, ''))
+  return tensorstore.KvStore.open(root, context=context()).result()
 
 
 Path = pathlib.Path | Bucket

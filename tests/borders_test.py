@@ -19,6 +19,7 @@ MAY = {
   'typed': set(),
   'cross_entropy': set(),
   'bucket': set(),
+  'mirror': {'bucket', 'progress'},
   'files': set(),
   'tree': set(),
   'optim': {'tree'},
