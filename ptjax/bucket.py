@@ -11,11 +11,13 @@ import dataclasses
 import functools
 import os
 import pathlib
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from ptjax import progress
 from ptjax.config import UserError
 
 SCHEME = 'gs://'
@@ -155,6 +157,46 @@ def path(name: str | os.PathLike) -> Path:
   if name.startswith(SCHEME):
     return parse(name)
   return pathlib.Path(name).expanduser()
+
+
+def copied(name: str) -> pathlib.Path:
+  """What a name stands for, on this machine; from a bucket it is copied first.
+
+  For small things that are read whole, such as data. The copy lives as long as
+  this process, which tells of it by its address.
+
+  Raises:
+    UserError: there is no such file, nor are there any in such a folder.
+  """
+  place = path(name)
+  return _copy(place) if isinstance(place, Bucket) else place
+
+
+@functools.cache
+def _copy(place: Bucket) -> pathlib.Path:
+  # Not all of a bucket, which may be anything.
+  ways = [''] if place.is_file() else place.below() if place.key else []
+  if not ways:
+    raise UserError(f'{place}: no such file, nor a folder with files in it')
+  here = _copies() / place.bucket / place.key
+  for way in ways:
+    copy = here / way
+    if not copy.resolve().is_relative_to(here):
+      raise UserError(f'{place / way} is no name that a file here can have')
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.write_bytes((place / way if way else place).read_bytes())
+  return here
+
+
+def _copies() -> pathlib.Path:
+  folder = pathlib.Path(_room().name).resolve()
+  progress.call(folder, SCHEME.removesuffix('/'))
+  return folder
+
+
+@functools.cache
+def _room() -> tempfile.TemporaryDirectory:
+  return tempfile.TemporaryDirectory(prefix='ptjax-')
 
 
 def part(file: Path, start: int, stop: int) -> bytes:

@@ -61,7 +61,7 @@ def default() -> ConfigDict:
   # One run of all tasks together, each by its examples but at most so many, and
   # its name in front of its inputs; 0 = a run each. T5's: 2**19 = 524_288.
   c.mixture = 0
-  c.data = 'miniature'  # miniature | folder of files | hub | hub:OWNER/NAME
+  c.data = 'miniature'  # miniature | folder, also gs:// | hub | hub:OWNER/NAME
   c.prefix = False  # the task's name in front of its input, as T5 had it
   c.shots = 0  # training examples kept, drawn by seed; 0 = all
   c.input_length = 512  # pieces, the longest input; what is over is cut

@@ -6,11 +6,13 @@ Objects are files under a folder, whose own folders are buckets.
 import contextlib
 import http.server
 import json
+import os
 import pathlib
 import re
 import threading
 import urllib.parse
 from collections.abc import Iterator
+from unittest import mock
 
 
 class Store(http.server.ThreadingHTTPServer):
@@ -147,12 +149,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serving(root: pathlib.Path) -> Iterator[Store]:
-  """A store for as long as it is needed."""
+  """A store for as long as it is needed, which TensorStore asks meanwhile."""
   with Store(root) as store:
+    told = {
+      'TENSORSTORE_GCS_HTTP_URL': store.url,
+      'GOOGLE_AUTH_TOKEN_FOR_TESTING': 'anybody',
+    }
     thread = threading.Thread(target=store.serve_forever, daemon=True)
     thread.start()
     try:
-      yield store
+      with mock.patch.dict(os.environ, told):
+        yield store
     finally:
       store.shutdown()
       thread.join()

@@ -18,12 +18,8 @@ ADDRESS = 'gs://runs/of/mine'
 @pytest.fixture
 def store(tmp_path):
   (tmp_path / 'store/runs').mkdir(parents=True)
+  told = {'XDG_CACHE_HOME': str(tmp_path / 'machine')}
   with fake_store.serving(tmp_path / 'store') as found:
-    told = {
-      'TENSORSTORE_GCS_HTTP_URL': found.url,
-      'GOOGLE_AUTH_TOKEN_FOR_TESTING': 'anybody',
-      'XDG_CACHE_HOME': str(tmp_path / 'machine'),
-    }
     with mock.patch.dict(os.environ, told):
       yield found
   progress._called.clear()

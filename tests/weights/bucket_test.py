@@ -1,9 +1,7 @@
 """Models in a bucket: TensorStore's client, a small store here."""
 
-import os
 import pathlib
 import shutil
-from unittest import mock
 
 import fake_store
 import jax
@@ -38,12 +36,7 @@ def store(tmp_path_factory):
   files.write_sharded(own, tensors, kind='safetensors', shards=3)
   shutil.copytree(MINIATURE, root / 'models/hf/miniature')
   with fake_store.serving(root) as found:
-    told = {
-      'TENSORSTORE_GCS_HTTP_URL': found.url,
-      'GOOGLE_AUTH_TOKEN_FOR_TESTING': 'anybody',
-    }
-    with mock.patch.dict(os.environ, told):
-      yield found
+    yield found
 
 
 @pytest.fixture(autouse=True)
