@@ -31,6 +31,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(asked: argparse.Namespace) -> None:
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  # The sides are in processes of their own, which share what a GPU holds.
+  os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
   # After the environment: jax reads it when it is imported.
   import jax
 
