@@ -174,8 +174,9 @@ def copied(name: str) -> pathlib.Path:
 
 @functools.cache
 def _copy(place: Bucket) -> pathlib.Path:
-  # Not all of a bucket, which may be anything.
-  ways = [''] if place.is_file() else place.below() if place.key else []
+  ways = []
+  if place.key:  # All of a bucket may be anything.
+    ways = [''] if place.is_file() else place.below()
   if not ways:
     raise UserError(f'{place}: no such file, nor a folder with files in it')
   here = _copies() / place.bucket / place.key
