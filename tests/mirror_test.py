@@ -62,9 +62,14 @@ def test_what_a_run_leaves_is_there_and_comes_again(store, tmp_path):
     assert here.name == 'mine' and not list(here.glob('[!.]*'))
     put(here, 'config.json', '{}')
     put(here, 'checkpoints/cb/10/state/a b#c', 'numbers')
+    put(here, 'prompts/cb.safetensors', 'rows')
     put(here, '.lock')
     put(here, 'checkpoints/cb/20.orbax-checkpoint-tmp/state/d')
-  left = {'config.json': '{}', 'checkpoints/cb/10/state/a b#c': 'numbers'}
+  left = {
+    'config.json': '{}',
+    'checkpoints/cb/10/state/a b#c': 'numbers',
+    'prompts/cb.safetensors': 'rows',
+  }
   assert there(store) == left and listed(store) == sorted(left)
   assert not here.parent.exists()
 
@@ -75,7 +80,8 @@ def test_what_a_run_leaves_is_there_and_comes_again(store, tmp_path):
     before = len(store.written)
     put(elsewhere, 'config.json', '{"a": 1}')
     (elsewhere / 'checkpoints/cb/10/state/a b#c').unlink()
-  assert there(store) == {'config.json': '{"a": 1}'}
+  del left['checkpoints/cb/10/state/a b#c']
+  assert there(store) == left | {'config.json': '{"a": 1}'}
   # What was as before is not sent again.
   assert store.written[before:] == [
     f'runs/of/mine/{name}'
