@@ -86,14 +86,14 @@ def check_same(found, want):
 
 def check_moved(want):
   """That the numbers could differ at all."""
-  assert np.abs(want['prompt'] - want['start']).max() > 0.05
+  assert np.abs(want['tuned'] - want['start']).max() > 0.05
   assert np.abs(want['gradient'][0] - want['gradient'][1]).max() > 0.01
   assert len(np.unique(want['ids/0'])) > 2
 
 
 def check_goes_on(found, want):
   """What was resumed says what was not interrupted."""
-  rest = {'steps': want['steps'][sharded.SAVED :], 'prompt': want['prompt']}
+  rest = {'steps': want['steps'][sharded.SAVED :], 'tuned': want['tuned']}
   check_same(found, rest)
 
 
@@ -153,6 +153,30 @@ def test_causal_models_are_the_same_on_eight_devices(room, alone, model, shape):
   check_same(found, want)
   one = sharded.config(room, model=str(room / model))
   check_goes_on(sharded.resumed(one, saved), want)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+  'model,method',
+  [
+    ('t5', 'prefix_tuning'),
+    ('t5', 'lora'),
+    ('t5', 'ia3'),
+    ('t5', 'bitfit'),
+    ('t5', 'adapters'),
+    ('t5', 'input_tuning'),
+    ('t5', 'model_tuning'),
+    ('llama', 'prefix_tuning'),
+    ('gpt2', 'lora'),
+  ],
+)
+def test_every_kind_of_port_is_the_same_on_eight_devices(room, model, method):
+  """Beside what a mesh cuts ports lie whole, and what they add is cut."""
+  told = {'model': str(room / model), 'method.name': method}
+  found, _ = on_eight(room, model, (2, 2, 2), changes=told)
+  want = sharded.run(sharded.config(room, **told))
+  check_moved(want)
+  check_same(found, want)
 
 
 @pytest.mark.full

@@ -96,7 +96,7 @@ def resumed(c, saved: str) -> dict[str, np.ndarray]:
     state, _ = _checkpoints(saved).restore(made.state(tuned))
     assert (np.asarray(state.step) == SAVED).all()
     state, steps = _steps(made, state, frozen, splits['train'])
-    return {'steps': steps, 'prompt': np.asarray(_prompt(state.tuned))}
+    return {'steps': steps, 'tuned': trained(state.tuned)}
 
 
 def _side_by_side():
@@ -115,12 +115,12 @@ def _run(c, saved: str) -> dict[str, np.ndarray]:
   made, splits, (tuned, frozen) = _begun(c)
   first = next(train_batches(made, splits['train']))
   # Now: the step donates its state.
-  out = {'start': np.asarray(_prompt(tuned))}
+  out = {'start': trained(tuned)}
   out['loss'], out['gradient'] = gradient(made, tuned, frozen, first)
   state, out['steps'] = _steps(
     made, made.state(tuned), frozen, splits['train'], saved
   )
-  out['prompt'] = _prompt(state.tuned)
+  out['tuned'] = trained(state.tuned)
   rows = {'batch_size': c.eval.batch_size, 'with_choices': True}
   for number, batch in enumerate(splits['dev'].eval_batches(**rows)):
     ids = made.answers(state.tuned, frozen, batch, max_length=6)
@@ -133,8 +133,10 @@ def _checkpoints(folder: str):
   return checkpoint.Checkpoints(pathlib.Path(folder))
 
 
-def _prompt(tuned):
-  return tuned['prompt']['encoder']
+def trained(tuned) -> np.ndarray:
+  """All that trains, a row for each member."""
+  leaves = (np.asarray(leaf) for leaf in jax.tree.leaves(tuned))
+  return np.concatenate([x.reshape(len(x), -1) for x in leaves], axis=1)
 
 
 def _steps(made, state, frozen, data, saved: str = ''):
@@ -186,7 +188,7 @@ def gradient(made, tuned, frozen, batch):
   each = jax.vmap(jax.value_and_grad(loss), in_axes=(0, None, 0))
   function = jax.jit(each, out_shardings=made.layout.whole)
   total, grads = made._placed(function, axis=1)(tuned, frozen, batch)
-  return total, _prompt(grads)
+  return total, trained(grads)
 
 
 def collectives(c) -> dict[str, list[tuple[str, str, str]]]:
