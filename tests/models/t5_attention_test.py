@@ -50,6 +50,18 @@ def test_it_is_attention_to_keys_and_values_and_so_are_its_slopes(dtype, most):
       assert np.abs(ours - theirs).max() <= most * np.abs(theirs).max()
 
 
+def test_of_narrow_kernels_it_is_as_near_to_wide_ones_as_keys_and_values():
+  params, x, read, bias = given('float32')
+  params = jax.tree.map(lambda w: w.astype(jnp.bfloat16), params)
+  wide = jax.tree.map(lambda w: w.astype(jnp.float32), params)
+  run = nn.apply(both, MODULE)
+  exact, _ = run({'params': wide}, x, read, bias)
+  for found in run({'params': params}, x, read, bias):
+    assert found.dtype == jnp.float32
+    error = np.linalg.norm(found - exact) / np.linalg.norm(exact)
+    assert 1e-4 < error < 0.01
+
+
 @pytest.mark.parametrize('case', sorted(t5_models.CASES))
 def test_first_answers_by_it_are_transformers(case):
   """Of one position, so that heads of three features absorb."""
