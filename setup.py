@@ -32,7 +32,7 @@ setuptools.setup(
     'safetensors>=0.5',
     'sentencepiece>=0.2',
     'tensorboardX>=2.6',
-    'tensorstore>=0.1.75',
+    'tensorstore>=0.1.82',  # the first that reads a part of a file
     'tokenizers>=0.21',
     'tqdm>=4.66',
   ],

@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ptjax import config as config_lib
-from ptjax import files, serve, workdir
+from ptjax import mirror, serve, workdir
 from ptjax import train as train_lib
 from ptjax.config import UserError
 from ptjax.export import names
@@ -40,7 +40,7 @@ def load(
   """A frozen model by folder or hub name.
 
   Args:
-    name: 'miniature', a folder, a hub name or a T5X checkpoint.
+    name: 'miniature', a folder, also in a bucket (gs://), or a hub name.
     prompt: a prompt file, a bank or the folder of a run, or several joined
       by commas; '' for the model alone.
     **settings: keys of the configuration, such as dtype='bfloat16'.
@@ -60,7 +60,8 @@ def train(
   Args:
     config: from a file of `configs/`; None for the paper's setting, or the
       embedded miniature's own.
-    folder: of the run; '' for a dated one under runs/.
+    folder: of the run, also in a bucket, gs://; '' for a dated one under
+      runs/.
     **settings: keys of the configuration; those of a group by their full
       name, as in **{'train.steps': 100}.
   """
@@ -71,9 +72,9 @@ def train(
       config_lib.miniature(config, method=name)
   config = config_lib.update(config.copy_and_resolve_references(), settings)
   _refuse_late(config)
-  path = files.local('folder', folder) if folder else None
-  path = path or workdir.fresh('train', root=pathlib.Path('runs'))
-  return train_lib.run(config, path)
+  folder = folder or str(workdir.fresh('train', root=pathlib.Path('runs')))
+  with mirror.at('folder', folder) as path:
+    return train_lib.run(config, path)
 
 
 def generate(

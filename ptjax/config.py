@@ -29,10 +29,10 @@ def default() -> ConfigDict:
   c.compiled = 'auto'  # folder of compiled programs; auto = ~/.cache; '' = none
 
   # The frozen model.
-  # miniature | miniature/gpt | folder | hub name | T5X, also gs://BUCKET/FOLDER
+  # miniature | miniature/gpt | folder | gs://BUCKET/FOLDER | hub name
   c.model = 'miniature'
   c.any_model = False  # use a prompt of another frozen model, and warn
-  c.tokenizer = ''  # folder or hub name; '' = the model's own
+  c.tokenizer = ''  # folder, gs:// or hub name; '' = the model's own
   c.dtype = 'auto'  # weights, products: float32 | bfloat16; auto: CPU float32
   # Kept as: dtype | int8, where linear maps of layers are rounded to eight bits
   # with a scale an output, half of bfloat16's memory.
@@ -61,7 +61,7 @@ def default() -> ConfigDict:
   # One run of all tasks together, each by its examples but at most so many, and
   # its name in front of its inputs; 0 = a run each. T5's: 2**19 = 524_288.
   c.mixture = 0
-  c.data = 'miniature'  # miniature | folder of files | hub | hub:OWNER/NAME
+  c.data = 'miniature'  # miniature | folder, also gs:// | hub | hub:OWNER/NAME
   c.prefix = False  # the task's name in front of its input, as T5 had it
   c.shots = 0  # training examples kept, drawn by seed; 0 = all
   c.input_length = 512  # pieces, the longest input; what is over is cut

@@ -9,11 +9,10 @@ its own. Layouts stand in `export` and `weights.save`, what merges in
 import dataclasses
 import json
 import pathlib
-import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ptjax import progress, prompted, serve, tree
+from ptjax import bucket, files, progress, prompted, serve, tree
 from ptjax.config import UserError
 from ptjax.export import (
   formats,
@@ -178,10 +177,12 @@ def _merged(
   rows = families.of_config(wider).tensors(wider)
   folder = pathlib.Path(target).expanduser()
   save.save(folder, merge.folded(params, ports, rows), wider)
-  pieces = pathlib.Path(config.tokenizer or made.loaded.folder).expanduser()
+  pieces = bucket.path(config.tokenizer or made.loaded.folder)
   for name in _BESIDE:
-    if (pieces / name).is_file() and pieces.resolve() != folder.resolve():
-      shutil.copyfile(pieces / name, folder / name)
+    if (pieces / name).is_file():
+      content = (pieces / name).read_bytes()
+      with files.replaced(folder / name) as aside:
+        aside.write_bytes(content)
 
 
 def _exact(config: Any) -> Any:

@@ -48,7 +48,7 @@ def local(flag: str, name: str | os.PathLike) -> pathlib.Path:
   """The path that a flag names; ~ is the user's home.
 
   Raises:
-    UserError: it is an address, such as gs://bucket/run, which a file system
+    UserError: it is an address, such as s3://bucket/run, which a file system
       would take for a folder of that name here.
   """
   scheme, mark, _ = str(name).partition('://')

@@ -7,12 +7,33 @@ step and returns it, so that a step's arrays come from the system in pages of
 
 import ctypes
 import functools
+import importlib.metadata
+import importlib.util
 import os
 
 # mallopt's parameters and madvise's advice, as glibc's and Linux's headers say.
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 _HUGEPAGE = 14
 _LARGE = 2 << 20  # bytes of a large page
+
+
+def keep_on_cpu() -> bool:
+  """`keep`, before jax starts its threads where it can only be a CPU's.
+
+  A thread stays with the heap that it first took from.
+  """
+  asked = os.environ.get('JAX_PLATFORMS')
+  if asked == 'cpu' or not asked and not _accelerated():
+    return keep('cpu')
+  import jax
+
+  return keep(jax.default_backend())
+
+
+def _accelerated() -> bool:
+  """Whether jax may find another device than the CPU."""
+  plugins = importlib.metadata.entry_points(group='jax_plugins')
+  return bool(plugins) or importlib.util.find_spec('libtpu') is not None
 
 
 @functools.cache

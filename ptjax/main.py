@@ -4,6 +4,7 @@ Owns the command line and the exit codes: 0 done, 1 a run that failed or was
 stopped, 2 a mistake of the user, told in one sentence.
 """
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -15,7 +16,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from ptjax import compiled, files, heap
+from ptjax import bucket, compiled, files, heap
 from ptjax import config as config_lib
 from ptjax.config import UserError, nearest, one_of
 
@@ -37,7 +38,7 @@ _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'A file with get_config(arg), then :key=value,…'
 )
 _WORKDIR = flags.DEFINE_string(
-  'workdir', '', 'Folder of the run; default: a dated one under runs/.'
+  'workdir', '', 'Folder of the run, also gs://; default: one under runs/.'
 )
 _MODE = flags.DEFINE_string('mode', '', ' | '.join(MODES))
 _PROMPT = flags.DEFINE_string(
@@ -81,17 +82,15 @@ def _run(config: Any) -> int:
   if (_MODE.value or config.mode) == 'plan':
     os.environ['JAX_PLATFORMS'] = 'cpu'  # what it is for need not be there
   # After the environment: jax reads it when it is imported.
-  import jax
-
   from ptjax import loop, processes
 
   mode = one_of('--mode', _MODE.value or config.mode, MODES)
   _check_flags(mode, config)
   processes.start(config.distributed)
+  if mode != 'plan':
+    heap.keep_on_cpu()
   if processes.several():
     _agree(mode, config)
-  if mode != 'plan':
-    heap.keep(jax.default_backend())
   try:
     _call(mode, config)
   except (loop.RunFailed, loop.Stopped) as error:
@@ -126,11 +125,13 @@ def _call(mode: str, config: Any) -> None:
     )
   elif mode == 'inspect':
     prompts = names.find(_needed(_PROMPT, mode))
-    serve.inspect(config, prompts=prompts, folder=_folder(mode))
+    with _folder(mode) as folder:
+      serve.inspect(config, prompts=prompts, folder=folder)
   elif mode == 'pretrain':
     from ptjax import pretrain
 
-    pretrain.run(config, _folder(mode))
+    with _folder(mode) as folder:
+      pretrain.run(config, folder)
   else:
     _train(mode, config)
 
@@ -141,13 +142,13 @@ def _train(mode: str, config: Any) -> None:
 
   if not config.ablation.key:
     train.check(config)  # before a folder is made
-  folder = _folder(mode)
-  if mode == 'evaluate':
-    train.evaluate_only(config, folder, prompt=_PROMPT.value)
-  elif config.ablation.key:
-    ablate.run(config, folder)
-  else:
-    train.run(config, folder)
+  with _folder(mode) as folder:
+    if mode == 'evaluate':
+      train.evaluate_only(config, folder, prompt=_PROMPT.value)
+    elif config.ablation.key:
+      ablate.run(config, folder)
+    else:
+      train.run(config, folder)
 
 
 def _agree(mode: str, config: Any) -> None:
@@ -165,6 +166,11 @@ def _agree(mode: str, config: Any) -> None:
   if mode not in ('predict', 'score') and not _WORKDIR.value:
     raise UserError(
       'several processes need --workdir=FOLDER, one that all of them can reach'
+    )
+  if _WORKDIR.value.startswith(bucket.SCHEME):
+    raise UserError(
+      f'--workdir={_WORKDIR.value}: several processes write one folder, and a '
+      'bucket is followed by one; name one on a disk that all of them reach'
     )
   if mode != 'train':
     # Only a run that trains saves before it stops.
@@ -194,8 +200,9 @@ def _check_flags(mode: str, config: Any) -> None:
       raise UserError(
         f'--{flag.name} does nothing in --mode={mode}; leave it out'
       )
-  for flag in (_WORKDIR, _OUTPUT):
-    files.local(f'--{flag.name}', flag.value)  # an address is refused
+  if not _WORKDIR.value.startswith(bucket.SCHEME):
+    files.local('--workdir', _WORKDIR.value)  # another address is refused
+  files.local('--output', _OUTPUT.value)
 
 
 def _os_error(error: OSError) -> str:
@@ -205,15 +212,16 @@ def _os_error(error: OSError) -> str:
   return ': '.join(filter(None, [error.strerror, str(error.filename or '')]))
 
 
-def _folder(mode: str) -> pathlib.Path:
-  if _WORKDIR.value:
-    return files.local('--workdir', _WORKDIR.value)
-  from ptjax import workdir
+def _folder(mode: str) -> contextlib.AbstractContextManager[pathlib.Path]:
+  from ptjax import mirror, workdir
 
+  if _WORKDIR.value:
+    return mirror.at('--workdir', _WORKDIR.value)
   name = pathlib.Path(
     config_flags.get_config_filename(flags.FLAGS['config']) or mode
   ).stem
-  return workdir.fresh(name, root=pathlib.Path('runs'))
+  folder = workdir.fresh(name, root=pathlib.Path('runs'))
+  return contextlib.nullcontext(folder)
 
 
 def _needed(flag: Any, mode: str) -> str:
@@ -323,12 +331,17 @@ def _say(error: Any, code: int) -> int:
   processes = sys.modules.get('ptjax.processes')  # None: there is one so far
   speaks = processes is None or processes.first()
   if speaks:
-    print(f'ptjax: {error}', file=sys.stderr)
+    print(f'ptjax: {_told(error)}', file=sys.stderr)
   if processes is not None and not processes.failed_alike():
     if not speaks:
       print(f'ptjax, in another process: {error}', file=sys.stderr)
     processes.leave(code)
   return code
+
+
+def _told(error: Any) -> str:
+  progress = sys.modules.get('ptjax.progress')  # None: no folder has a name yet
+  return progress.told(str(error)) if progress else str(error)
 
 
 def _lost(error: Exception) -> int:

@@ -6,6 +6,7 @@ nothing of steps beyond their number.
 
 import collections
 import contextlib
+import pathlib
 import sys
 import time
 from typing import Any
@@ -124,9 +125,24 @@ class Progress:
     return (now - began) / (self._at - first) * (self._total - self._at)
 
 
+_called: dict[str, str] = {}
+
+
+def call(path: pathlib.Path, name: str) -> None:
+  """From now on what is told of a path has this name for it."""
+  _called[str(path)] = name
+
+
+def told(text: str) -> str:
+  """A text with the names that paths are called by."""
+  for path, name in _called.items():
+    text = text.replace(path, name)
+  return text
+
+
 def say(text: str) -> None:
   """Prints to stdout, around the bar if there is one."""
-  tqdm.tqdm.write(text, file=sys.stdout)
+  tqdm.tqdm.write(told(text), file=sys.stdout)
   sys.stdout.flush()
 
 

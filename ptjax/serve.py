@@ -15,7 +15,7 @@ from typing import IO, Any
 import jax
 import numpy as np
 
-from ptjax import processes, progress, prompted, tree
+from ptjax import bucket, processes, progress, prompted, tree
 from ptjax.config import UserError, check_text, nearest
 from ptjax.data import batch, hard_prompt, pipeline, table
 from ptjax.export import bank, names
@@ -75,9 +75,7 @@ def read_rows(source: str, mode: str) -> Iterator[Row]:
   """The rows of a JSON-lines file, each held against what `mode` needs."""
   needs = ('inputs',) if mode == 'predict' else ('inputs', 'targets')
   try:
-    for number, row in enumerate(
-      table.jsonl(pathlib.Path(source).expanduser()), 1
-    ):
+    for number, row in enumerate(table.jsonl(bucket.copied(source)), 1):
       for need in needs:
         if need not in row and f'{need[:-1]}_ids' not in row:
           raise UserError(

@@ -1,11 +1,16 @@
 """A heap that is kept: its addresses, its pages, and who is left alone."""
 
+import importlib.metadata
+import importlib.util
 import json
 import pathlib
 import subprocess
 import sys
 
+import jax
 import pytest
+
+from ptjax import heap
 
 PROGRAM = """
 import ctypes, json, pathlib, re
@@ -61,3 +66,32 @@ def test_an_accelerators_process_is_left_alone():
   command = [sys.executable, '-c', program]
   found = subprocess.run(command, capture_output=True, text=True, check=True)
   assert found.stdout.strip() == 'False'
+
+
+@pytest.mark.parametrize(
+  'asked,early',
+  [('cpu', True), ('', True), ('cuda,cpu', False), ('tpu', False)],
+)
+def test_it_is_kept_before_jax_begins_where_only_a_cpu_can_be(
+  asked, early, monkeypatch
+):
+  began = []
+  monkeypatch.setenv('JAX_PLATFORMS', asked)
+  monkeypatch.setattr(heap, '_accelerated', lambda: False)
+  monkeypatch.setattr(heap, 'keep', lambda platform: began.append(platform))
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'found')
+  heap.keep_on_cpu()
+  assert began == ['cpu' if early else 'found']
+
+
+def test_what_jax_may_find_beside_a_cpu(monkeypatch):
+  monkeypatch.setenv('JAX_PLATFORMS', '')
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+  points = []
+  monkeypatch.setattr(importlib.metadata, 'entry_points', lambda group: points)
+  assert not heap._accelerated()
+  points.append('a plugin')
+  assert heap._accelerated()
+  points.clear()
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda name: name)
+  assert heap._accelerated()

@@ -4,11 +4,13 @@ import json
 import pathlib
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import fake_store
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -33,7 +35,8 @@ def room(tmp_path_factory):
 
 def command(room: pathlib.Path, folder: str, *flags: str, **changes):
   config = f'--config=configs/superglue.py:{tiny.words(room, **changes)}'
-  workdir = [f'--workdir={room / folder}'] if folder else []
+  place = folder if '://' in folder else room / folder
+  workdir = [f'--workdir={place}'] if folder else []
   return [sys.executable, '-m', 'ptjax.main', config, *workdir, *flags]
 
 
@@ -174,6 +177,45 @@ def test_a_stopped_run_goes_on_to_the_same_bits(room, number, at, code):
   assert again.returncode == 0, again.stderr
   assert 'resumed at step' in again.stdout
   assert left_behind(room / folder) == left_behind(room / 'straight')
+
+
+def test_a_run_in_a_bucket_goes_on_on_another_machine(room, monkeypatch):
+  (room / 'store/runs').mkdir(parents=True)
+  address, left = 'gs://runs/tiny', room / 'store/runs/tiny'
+  with fake_store.serving(room / 'store'):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(room / 'machine'))
+    got, said = run_and_signal(room, address, signal.SIGTERM, at='cb [5-7]/')
+    assert got == 1, said
+    assert f'same command with --workdir={address} goes on' in said
+    steps = [int(p.name) for p in (left / 'checkpoints/cb').iterdir()]
+    assert 5 <= max(steps) < 12 and not (left / 'results.json').exists()
+
+    monkeypatch.setenv('XDG_CACHE_HOME', str(room / 'another'))
+    again = run(room, address)
+    assert again.returncode == 0, again.stderr
+  assert 'resumed at step' in again.stdout
+  assert f'{address}: results.json' in again.stdout
+  assert str(room / 'another') not in again.stdout + again.stderr
+  assert left_behind(left) == left_behind(room / 'straight')
+
+
+def test_a_model_in_a_bucket_is_scored_as_the_one_here(room):
+  """By its own tokenizer, which lies there, too, as the data do."""
+  for name in ('model', 'data'):
+    shutil.copytree(room / name, room / 'store/models/tiny' / name)
+  with fake_store.serving(room / 'store'):
+    said = run(
+      *(room, 'there', '--mode=evaluate', f'--prompt={room / "straight"}'),
+      model='gs://models/tiny/model',
+      data='gs://models/tiny/data',
+    )
+    assert said.returncode == 0, said.stderr
+  for file in ('cb-dev.jsonl', 'rte-dev.jsonl'):
+    there, here = (
+      (room / name / 'predictions' / file).read_text()
+      for name in ('there', 'straight')
+    )
+    assert there == here
 
 
 def test_a_finished_run_says_so_and_changes_nothing(room, call):

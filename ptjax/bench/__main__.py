@@ -31,9 +31,9 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(asked: argparse.Namespace) -> None:
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  # The sides are in processes of their own, which share what a GPU holds.
+  os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
   # After the environment: jax reads it when it is imported.
-  import jax
-
   from ptjax import heap, workdir
   from ptjax.bench import (
     compiling,
@@ -45,7 +45,7 @@ def _run(asked: argparse.Namespace) -> None:
   )
 
   if asked.benchmark not in ('compile', 'load'):  # these start processes
-    heap.keep(jax.default_backend())
+    heap.keep_on_cpu()
   about = {'benchmark': asked.benchmark, 'machine': tables.machine()}
   about['repeats'] = getattr(asked, 'repeats', 0)
   folder = pathlib.Path(asked.out).expanduser() if asked.out else None

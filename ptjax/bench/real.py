@@ -6,6 +6,7 @@ one length are in `t5`.
 """
 
 import dataclasses
+import functools
 import itertools
 import pathlib
 import tempfile
@@ -16,9 +17,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from ptjax import assemble, writer
+from ptjax import assemble, heap, writer
 from ptjax import config as config_lib
 from ptjax.bench import (
+  apart,
   pairs,
   peft_side,
   random_t5,
@@ -102,8 +104,13 @@ def run(
   *,
   peer: Any = None,
   clock: Callable[[], float] = time.perf_counter,
+  held: Callable[..., Any] = apart.Apart,
 ) -> dict[str, Any]:
-  """Measures; returns {'missing': a sentence or '', 'rows': see `_row`}."""
+  """Measures; returns {'missing': a sentence or '', 'rows': see `_row`}.
+
+  Args:
+    peer, held: as `versus.run`.
+  """
   check(plan)
   missing = '' if peer else peft_side.missing()
   peer = peer or (None if missing else t5_sides.Peft)
@@ -115,19 +122,13 @@ def run(
       if not folder.exists():
         folder.mkdir()
         random_t5.write(folder, random_t5.SIZES[model])
-      ours = t5_sides.Ours(_build(folder, plan, dtype))
-      theirs = peer and peer(
-        folder,
-        dtype=dtype,
-        prompt_PxD=ours.prompt_PxD,
-        device='cpu' if jax.default_backend() == 'cpu' else 'cuda',
-      )
-      for task, size in itertools.product(plan.tasks, plan.batches):
-        versus.tell(f'{model}, {dtype}, batch {size}: {task}')
-        about = {'model': model, 'dtype': dtype, 'batch': size, 'input': task}
-        rows.append(
-          about | _row(plan, task, drawn[task], size, (ours, theirs), clock)
-        )
+      ours = functools.partial(_ours, folder, plan, dtype)
+      theirs = peer and functools.partial(versus.theirs, peer, folder, dtype)
+      with apart.sides(held, _pass, ours, theirs) as sides:
+        for task, size in itertools.product(plan.tasks, plan.batches):
+          versus.tell(f'{model}, {dtype}, batch {size}: {task}')
+          about = {'model': model, 'dtype': dtype, 'batch': size, 'input': task}
+          rows.append(about | _row(plan, task, drawn[task], size, sides, clock))
   return {'missing': missing, 'rows': rows}
 
 
@@ -141,7 +142,8 @@ def _drawn(plan: Plan, task: str) -> list[Example]:
   return found
 
 
-def _build(folder: pathlib.Path, plan: Plan, dtype: str) -> Any:
+def _ours(folder: pathlib.Path, plan: Plan, dtype: str) -> t5_sides.Ours:
+  heap.keep_on_cpu()
   settings = {
     'model': str(folder),
     'tokenizer': plan.pieces,
@@ -149,7 +151,27 @@ def _build(folder: pathlib.Path, plan: Plan, dtype: str) -> Any:
     'method.length': plan.prompt,
     'method.init': 'vocabulary',
   }
-  return assemble.parts(config_lib.update(config_lib.default(), settings))
+  made = assemble.parts(config_lib.update(config_lib.default(), settings))
+  return t5_sides.Ours(made)
+
+
+def _pass(
+  side: Any,
+  plan: Plan,
+  found: Sequence[Example],
+  size: int,
+  buckets: tuple[int, ...] = (),
+) -> Callable[[], Any]:
+  """One over all examples, whose batches each side makes itself."""
+  if not isinstance(side, t5_sides.Ours):
+    how = {'size': size, 'length': LENGTH}
+    return functools.partial(side.pass_over, found, plan.pieces, **how)
+
+  def one():
+    made = batches(found, side.tokenizer, size=size, buckets=buckets)
+    return side.pass_over(made)
+
+  return one
 
 
 def _row(
@@ -167,7 +189,8 @@ def _row(
   'real' the shares of positions that are a piece or a virtual token.
   """
   ours, theirs = sides
-  lengths = [len(row.inputs) for row in _encode(found, ours.tokenizer)]
+  pieces = tokenizer.load(plan.pieces)
+  lengths = [len(row.inputs) for row in _encode(found, pieces)]
   out = {
     'work': 'pass',
     'prompt': plan.prompt,
@@ -175,29 +198,20 @@ def _row(
     'pieces': float(np.mean(lengths)),
     'load': versus.load(),
     'at_least': 1.5 if jax.default_backend() == 'cpu' else 2.0,
-    'real': _shares(plan, found, lengths, size, ours.tokenizer),
+    'real': _shares(plan, found, lengths, size, pieces),
   }
 
-  def mine(times: int) -> None:
-    for _ in range(times):
-      ours.pass_over(batches(found, ours.tokenizer, size=size))
-
-  def fixed(times: int) -> None:
-    for _ in range(times):
-      made = batches(found, ours.tokenizer, size=size, buckets=(LENGTH,))
-      ours.pass_over(made)
-
-  def other(times: int) -> None:
-    for _ in range(times):
-      theirs.pass_over(found, plan.pieces, size=size, length=LENGTH)
-
+  work = plan, found, size
+  mine = ours.of(*work)
   timing = {'repeats': plan.repeats, 'clock': clock, 'least': 0.0}
-  pair = pairs.measure(mine, other if theirs else mine, **timing)
+  other = theirs.of(*work) if theirs else mine
+  pair = pairs.measure(mine, other, **timing)
   out |= versus.seconds_of('ours', pair.first)
   if theirs:
     out |= versus.seconds_of('theirs', pair.second)
     out['times'] = dataclasses.asdict(pair.ratio)
   if plan.fixed:
+    fixed = ours.of(*work, (LENGTH,))
     pair = pairs.measure(mine, fixed, **timing | {'repeats': 1})
     out['fixed_times'] = pair.ratio.median
     out['fixed_at_least'] = FIXED.get(task)

@@ -61,16 +61,17 @@ class T5(versus.Comparison):
   def count(self, case: Case, work: str) -> tuple[int, int]:
     config, front = self.sizes(case.model), case.prompt + case.input
     read = encoder(config, case.batch, front)
+    length = ANSWER if work == 'generate' else TARGET
+    ours, theirs = (
+      decoder(config, case.batch, front, length, absorbed=absorbed)
+      for absorbed in (work != 'generate', False)
+    )
     if work == 'train':
-      said = decoder(config, case.batch, front, TARGET)
-      both = _train(read) + _train(said)
-      return both, both
+      return _train(read) + _train(ours), _train(read) + _train(theirs)
     if work == 'generate':
-      both = sum(read) + sum(decoder(config, case.batch, front, ANSWER))
-      return both, both
-    said = decoder(config, case.batch, front, TARGET)
-    once = sum(read) + CHOICES * sum(said)
-    return once, CHOICES * (sum(read) + sum(said))
+      return sum(read) + sum(ours), sum(read) + sum(theirs)
+    once = sum(read) + CHOICES * sum(ours)
+    return once, CHOICES * (sum(read) + sum(theirs))
 
   def call(self, side: Any, case: Case, work: str) -> Callable[[], Any]:
     rng = np.random.default_rng(case.batch * case.input)
@@ -109,16 +110,21 @@ def encoder(config: T5Config, batch: int, length: int) -> tuple[int, int]:
 
 
 def decoder(
-  config: T5Config, batch: int, read: int, said: int
+  config: T5Config, batch: int, read: int, said: int, *, absorbed: bool = False
 ) -> tuple[int, int]:
-  """The same of a decoder that says so many pieces to so many read."""
+  """The same of a decoder that says so many pieces to so many read.
+
+  Keys and values of what is read are made, or `absorbed` by what is said, as
+  `t5_attention` does it.
+  """
   D, inner = config.d_model, config.num_heads * config.d_kv
   layers, tokens = config.num_decoder_layers, batch * said
   own = tokens * (6 * D * inner + 3 * D * config.d_ff)
-  across = 2 * batch * read * D * inner
+  across = 2 * (tokens if absorbed else batch * read) * D * inner
   head = tokens * D * config.vocab_size
   products = 2 * (layers * (own + across) + head)
-  return products, 4 * tokens * (said + read) * layers * inner
+  width = config.num_heads * D if absorbed else inner
+  return products, 4 * tokens * layers * (said * inner + read * width)
 
 
 def _train(forward: tuple[int, int]) -> int:

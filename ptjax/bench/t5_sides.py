@@ -35,12 +35,12 @@ class Ours(our_side.Ours):
     """The model's own."""
     return self._made.tokenizer
 
-  def pass_over(self, batches: Iterable[batch.Batch]) -> None:
-    """An update on each, the last waited for."""
+  def pass_over(self, batches: Iterable[batch.Batch]) -> Any:
+    """An update on each; of the last, as `update`."""
     value = None
     for one in batches:
       value = self.update(jax.tree.map(lambda x: x[None], one))
-    self.wait(value)
+    return value
 
   def rank(self, ids_BxL: np.ndarray, choices_BxCxT: np.ndarray) -> Any:
     """Log-probability in nats of each row's choices, [B, C]."""
@@ -101,8 +101,11 @@ class Peft(peft_side.Side):
 
   def pass_over(
     self, examples: Sequence[Example], pieces: str, *, size: int, length: int
-  ) -> None:
-    """An update on each batch in random order, padded to its longest row."""
+  ) -> Any:
+    """An update on each batch in random order, padded to its longest row.
+
+    Gives what `step` does of the last.
+    """
     if self.tokens is None:
       self.tokens = self.transformers.T5Tokenizer.from_pretrained(pieces)
     order = np.random.default_rng(0).permutation(len(examples))
@@ -117,7 +120,7 @@ class Peft(peft_side.Side):
       labels = said.input_ids.masked_fill(said.attention_mask == 0, -100)
       sides = read.input_ids, read.attention_mask, labels
       value = self.step(*(side.to(self.device) for side in sides))
-    self.wait(value)
+    return value
 
   def rank(self, ids_BxL: np.ndarray, choices_BxCxT: np.ndarray) -> Any:
     """Log-probability in nats of each row's choices, a forward pass each."""

@@ -1,12 +1,14 @@
 """ptjax against a peer, each side in turn in one run: time, memory, answers.
 
-Owns what every comparison does: the sides are built once for a model, say the
-same, are timed pair by pair, and have their peaks of memory taken in processes
-of their own. What is compared, and how a side is asked, says a `Comparison`.
+Owns what every comparison does: the sides are built once for a model, each in
+a process of its own, say the same, are timed pair by pair, and have their peaks
+of memory taken in new ones. What is compared, and how a side is asked, says a
+`Comparison`.
 """
 
 import abc
 import dataclasses
+import functools
 import itertools
 import multiprocessing
 import os
@@ -22,7 +24,7 @@ import jax
 import numpy as np
 
 from ptjax import heap
-from ptjax.bench import operations, pairs, peft_side
+from ptjax.bench import apart, operations, pairs, peft_side
 from ptjax.config import one_of
 
 DTYPES = ('float32', 'bfloat16')
@@ -132,12 +134,14 @@ def run(
   peer: Any = None,
   clock: Callable[[], float] = time.perf_counter,
   least: float = pairs.LEAST,
+  held: Callable[..., Any] = apart.Apart,
 ) -> dict[str, Any]:
   """Measures; returns {'missing': a sentence or '', 'rows': see `_row`}.
 
   Args:
     peer: what stands for PEFT's side, a class with the methods of
       `comparison.peer`.
+    held: where a side is, as `apart.Here` or `apart.Apart`.
 
   Raises:
     RuntimeError: the two sides do not say the same.
@@ -156,24 +160,31 @@ def run(
       if not folder.exists():
         folder.mkdir()
         comparison.write(folder, name)
-      ours = comparison.ours(folder, cases[0])
-      theirs = peer and _theirs(peer, folder, cases[0], ours.prompt_PxD)
-      for case, work in itertools.product(cases, plan.works):
-        tell(f'{words(case)}: {work}')
-        row = _row(comparison, case, work, (ours, theirs), timing)
-        if plan.memory and work.startswith('train'):
-          row |= _memory(comparison, folder, case, work, peer)
-          row['memory_at_most'] = comparison.memory
-        rows.append(row)
+      mine = functools.partial(_ours, comparison, folder, cases[0])
+      other = peer and functools.partial(theirs, peer, folder, cases[0].dtype)
+      with apart.sides(held, comparison.call, mine, other) as sides:
+        for case, work in itertools.product(cases, plan.works):
+          tell(f'{words(case)}: {work}')
+          row = _row(comparison, case, work, sides, timing)
+          if plan.memory and work.startswith('train'):
+            row |= _memory(comparison, folder, case, work, peer)
+            row['memory_at_most'] = comparison.memory
+          rows.append(row)
   return {'missing': missing, 'rows': rows}
 
 
-def _theirs(
-  peer: Any, folder: pathlib.Path, case: Case, prompt_PxD: np.ndarray
+def _ours(comparison: Comparison, folder: pathlib.Path, case: Case) -> Any:
+  heap.keep_on_cpu()
+  return comparison.ours(folder, case)
+
+
+def theirs(
+  peer: Any, folder: pathlib.Path, dtype: str, prompt_PxD: np.ndarray
 ) -> Any:
+  """The peer's side, on the device that ours is on."""
   return peer(
     folder,
-    dtype=case.dtype,
+    dtype=dtype,
     prompt_PxD=prompt_PxD,
     device='cpu' if jax.default_backend() == 'cpu' else 'cuda',
   )
@@ -214,18 +225,13 @@ def _row(
   out['at_least'] = comparison.at_least(jax.default_backend(), case, work)
   out['operations'], out['theirs_operations'] = comparison.count(case, work)
   out['rate'] = operations.rate(case.dtype, clock=timing['clock'])
-  ours, theirs = sides
-  mine = comparison.call(ours, case, work)
-  if theirs is None:
-    seconds = pairs.measure(*[loop(ours, mine)] * 2, **timing).first
+  mine, other = (side and side.of(case, work) for side in sides)
+  if other is None:
+    seconds = pairs.measure(mine, mine, **timing).first
     return out | seconds_of('ours', seconds)
-  other = comparison.call(theirs, case, work)
-  # From the same start: a side that was trained says something else.
-  ours.begin()
-  theirs.begin()
-  answers = ours.wait(mine()), theirs.wait(other())
+  answers = [side.answer(case, work) for side in sides]
   out['same'] = comparison.compare(case, work, *answers)
-  found = pairs.measure(loop(ours, mine), loop(theirs, other), **timing)
+  found = pairs.measure(mine, other, **timing)
   return {
     **out,
     **seconds_of('ours', found.first),
@@ -237,16 +243,6 @@ def _row(
 def seconds_of(name: str, values: Sequence[float]) -> dict[str, Any]:
   """Their range, under this name."""
   return {name: dataclasses.asdict(pairs.Range.of(list(values)))}
-
-
-def loop(side: Any, one: Callable[[], Any]) -> pairs.Side:
-  """That work so many times, all waited for."""
-
-  def loop(times: int) -> None:
-    for value in [one() for _ in range(times)]:
-      side.wait(value)
-
-  return loop
 
 
 def relative(ours: Any, theirs: Any) -> float:
@@ -308,12 +304,11 @@ def _peak(
 ) -> int:
   """Of three calls, with all that a process needs for them."""
   if peer is None:
-    heap.keep(jax.default_backend())
-    side = comparison.ours(folder, case)
+    side = _ours(comparison, folder, case)
   else:
     width = comparison.sizes(case.model).d_model
     prompt_PxD = np.zeros((case.prompt, width), np.float32)
-    side = _theirs(peer, folder, case, prompt_PxD)
+    side = theirs(peer, folder, case.dtype, prompt_PxD)
   one = comparison.call(side, case, work)
   for _ in range(3):
     side.wait(one())

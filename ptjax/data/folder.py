@@ -8,7 +8,7 @@ import pathlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from ptjax import files
+from ptjax import bucket, files
 from ptjax.config import UserError
 
 # First words of file names.
@@ -36,7 +36,7 @@ def find(
   Raises:
     UserError: there is none, or several at one level.
   """
-  top = pathlib.Path(source).expanduser()
+  top = bucket.copied(source)
   if not top.is_dir():
     raise UserError(
       f'data={source!r} is no folder{files.near(top, folders=True)}; it can '

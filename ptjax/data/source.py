@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from ptjax import files
+from ptjax import bucket, files
 from ptjax.config import UserError, nearest, one_of
 from ptjax.data import generation, hub, raft, table
 
@@ -73,7 +73,8 @@ def superglue(source: str, task: str, split: str) -> list[Row]:
   """Rows of a SuperGLUE task in the schema of its original files.
 
   Args:
-    source: 'miniature'; a folder with BoolQ/val.jsonl and so on; 'hub' for
+    source: 'miniature'; a folder, also in a bucket (gs://), with
+      BoolQ/val.jsonl and so on; 'hub' for
       SuperGLUE's repository or 'hub:OWNER/NAME' for one of that form, whose
       tables are flat.
     task: 'superglue/boolq' or 'boolq'.
@@ -91,22 +92,20 @@ def superglue(source: str, task: str, split: str) -> list[Row]:
     return miniature.rows(task, split)
   if name := hub.asked(source, SUPERGLUE_HUB):
     return hub.rows(name, config=task, split=split)
-  return list(
-    table.jsonl(_file(pathlib.Path(source).expanduser(), task, split))
-  )
+  return list(table.jsonl(_file(bucket.copied(source), task, split)))
 
 
 def read(source: str) -> list[Row]:
   """Rows of your own: a file, or 'hub:OWNER/NAME[:CONFIG]:SPLIT'.
 
   Files are JSON lines, JSON, CSV, TSV or Parquet by their ending, the text
-  ones also with .gz behind it.
+  ones also with .gz behind it. They may lie in a bucket (gs://).
 
   Raises:
     UserError: with what there is instead.
   """
   if not source.startswith('hub:'):
-    return table.read(pathlib.Path(source).expanduser())
+    return table.read(bucket.copied(source))
   parts = source.split(':')[1:]
   if len(parts) not in (2, 3) or not all(parts):
     raise UserError(

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
+from ptjax import bucket
 from ptjax.config import UserError
 
 # The first that is there is read: tokenizer.json knows of pieces that were
@@ -140,20 +141,15 @@ class _Missing:
 
 
 def load(name: str | os.PathLike) -> Tokenizer:
-  """The tokenizer of a local folder or of a repository on the hub.
+  """The tokenizer of a folder, also in a bucket, or of a repository on the hub.
 
   No code of the folder is run.
 
   Raises:
     UserError: no such folder, or it holds no tokenizer that can be read.
   """
-  folder = pathlib.Path(name)
-  if '://' in str(name):
-    raise UserError(
-      f'{name}: no tokenizer is read from there; name a folder or hub name '
-      f'that holds one by config.tokenizer, such as {_SUCH}'
-    )
-  if not folder.is_dir():
+  folder = bucket.path(name)
+  if isinstance(folder, pathlib.Path) and not folder.is_dir():
     folder = _from_hub(str(name))
   kinds = {_READY: _Ready, _PIECES: _Pieces}
   files = [file for file in kinds if (folder / file).is_file()]
@@ -222,7 +218,7 @@ class _Ready:
   where that is installed) takes seconds.
   """
 
-  def __init__(self, folder: pathlib.Path):
+  def __init__(self, folder: bucket.Path):
     import tokenizers
 
     self._text = (folder / _READY).read_text(encoding='utf-8')
@@ -299,7 +295,7 @@ class _Pieces:
 
   begin, bytes = (), False
 
-  def __init__(self, folder: pathlib.Path):
+  def __init__(self, folder: bucket.Path):
     import sentencepiece
 
     def make(data: bytes) -> Any:
@@ -342,7 +338,7 @@ def _field(number: int, content: bytes) -> bytes:
   return bytes([number << 3 | 2, len(content)]) + content
 
 
-def _setting(folder: pathlib.Path, key: str, usual: Any) -> Any:
+def _setting(folder: bucket.Path, key: str, usual: Any) -> Any:
   """What the folder's settings say, else what is usual."""
   for name in _SETTINGS:
     path = folder / name
@@ -353,12 +349,12 @@ def _setting(folder: pathlib.Path, key: str, usual: Any) -> Any:
   return usual
 
 
-def _end(backend: Backend, folder: pathlib.Path) -> int:
+def _end(backend: Backend, folder: bucket.Path) -> int:
   usual = next((e for e in _ENDS if backend.id_of(e) is not None), _ENDS[0])
   return _special(backend, folder, 'eos_token', usual)
 
 
-def _padding(backend: Backend, folder: pathlib.Path, eos_id: int) -> int:
+def _padding(backend: Backend, folder: bucket.Path, eos_id: int) -> int:
   """The piece that pads; EOS where the folder has none."""
   said = _setting(folder, 'pad_token', None)
   if said is None and backend.id_of('<pad>') is None:
@@ -366,7 +362,7 @@ def _padding(backend: Backend, folder: pathlib.Path, eos_id: int) -> int:
   return _special(backend, folder, 'pad_token', '<pad>')
 
 
-def _unknown(backend: Backend, folder: pathlib.Path) -> list[int]:
+def _unknown(backend: Backend, folder: bucket.Path) -> list[int]:
   """The piece for what no other piece has, where there is one."""
   said = _setting(folder, 'unk_token', '<unk>')
   found = backend.id_of(said['content'] if isinstance(said, dict) else said)
@@ -374,7 +370,7 @@ def _unknown(backend: Backend, folder: pathlib.Path) -> list[int]:
 
 
 def _special(
-  backend: Backend, folder: pathlib.Path, key: str, usual: str
+  backend: Backend, folder: bucket.Path, key: str, usual: str
 ) -> int:
   said = _setting(folder, key, usual)
   text = said['content'] if isinstance(said, dict) else said

@@ -32,6 +32,11 @@ def find(names: str, *, task: str = '') -> list[Prompt]:
   if pathlib.Path(names).expanduser().exists():
     words = [names]  # its name has a comma
   places = [_place(word) for word in words]
+  if far := [word for word in words if '://' in word]:
+    raise UserError(
+      f'prompt {far[0]!r}: prompts are read from this machine; copy it here '
+      '(gcloud storage cp -r)'
+    )
   missing = [w for w, (path, _) in zip(words, places) if not path.exists()]
   if missing:
     raise UserError(

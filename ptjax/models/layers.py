@@ -1,7 +1,7 @@
 """The pieces of which models are made.
 
-Owns embedding with virtual tokens, linear maps, norms and attention. Knows no
-architecture, no method and no file.
+Owns embedding with virtual tokens, linear maps, norms and masks of attention.
+Knows no architecture, no method and no file.
 """
 
 import functools
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ptjax.models import int8, ports, products, softmax, stack
+from ptjax.models import int8, ports, products, stack
 
 # Added to a score that must not count. Two of them still fit in float32, so a
 # row in which nothing counts is uniform, not NaN.
@@ -87,6 +87,16 @@ class Linear(nn.Module):
       return dtype
     kernel = nn.unbox(self.get_variable('params', 'kernel'))
     return products.narrow(dtype, kernel)
+
+  def alone(self) -> jax.Array | None:
+    """The kernel, where it is all that is there; None where more is, or none.
+
+    More is a bias, a port, or the scale of eight bits.
+    """
+    params = self.variables.get('params', {})
+    if self.variables.get(ports.COLLECTION) or list(params) != ['kernel']:
+      return None
+    return nn.unbox(params['kernel'])
 
   def _tuned(self, x: jax.Array, y: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """y and what the ports add to it, then their scale."""
@@ -235,128 +245,6 @@ def _rows(prompt: jax.Array, row_BxL: jax.Array) -> jax.Array:
     return jnp.take(prompt, row_BxL, axis=0, mode='fill')
   take = functools.partial(jnp.take, axis=0, mode='fill')
   return jax.vmap(take)(prompt, row_BxL)
-
-
-class RelativeBias(nn.Module):
-  """T5's bias of a score by the distance from query to key, in buckets."""
-
-  num_heads: int
-  num_buckets: int
-  max_distance: int
-  bidirectional: bool
-  stddev: float
-
-  @nn.compact
-  def __call__(self, query_T: jax.Array, key_length: int) -> jax.Array:
-    """Bias [1, H, T, S] of queries at positions query_T < key_length = S."""
-    shape = (self.num_buckets, self.num_heads)
-    axes = ('relpos_buckets', 'heads')
-    table = weight(self, 'embedding', shape, axes=axes, stddev=self.stddev)
-    # Buckets are looked up, not computed on the device: a logarithm that is
-    # off by one bit would move a distance into another bucket.
-    bucket = relative_buckets(
-      np.arange(1 - key_length, key_length),
-      num_buckets=self.num_buckets,
-      max_distance=self.max_distance,
-      bidirectional=self.bidirectional,
-    )
-    by_distance_xH = table.astype(jnp.float32)[bucket]
-    distance_TxS = jnp.arange(key_length) - query_T[:, None]
-    bias_TxSxH = by_distance_xH[distance_TxS + (key_length - 1)]
-    return bias_TxSxH.transpose(2, 0, 1)[None]
-
-
-def relative_buckets(
-  distance: np.ndarray,
-  *,
-  num_buckets: int,
-  max_distance: int,
-  bidirectional: bool,
-) -> np.ndarray:
-  """T5's bucket of each distance (key position minus query position)."""
-  offset = np.zeros_like(distance)
-  if bidirectional:
-    num_buckets //= 2
-    offset = np.where(distance > 0, num_buckets, 0)
-    distance = np.abs(distance)
-  else:
-    distance = np.maximum(-distance, 0)
-  exact = num_buckets // 2
-  near = np.maximum(distance, 1).astype(np.float32) / np.float32(exact)
-  steps = np.log(near) / np.float32(math.log(max_distance / exact))
-  far = exact + (steps * np.float32(num_buckets - exact)).astype(np.int32)
-  far = np.minimum(far, num_buckets - 1)
-  return (offset + np.where(distance < exact, distance, far)).astype(np.int32)
-
-
-class Attention(nn.Module):
-  """Unscaled attention, as T5's; keys and values may be from a cache."""
-
-  features: int
-  num_heads: int
-  head_size: int
-  dropout_rate: float
-
-  def setup(self) -> None:
-    width = self.num_heads * self.head_size
-    inner = self.features**-0.5
-    axes = ('embed', 'joined_kv')
-    self.query = Linear(width, axes, inner * self.head_size**-0.5)
-    self.key = Linear(width, axes, inner)
-    self.value = Linear(width, axes, inner)
-    self.out = Linear(self.features, ('joined_kv', 'embed'), width**-0.5)
-    self.dropout = nn.Dropout(self.dropout_rate)
-
-  def key_value(self, x_BxSxD: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Keys [B, H, K, S] and values [B, H, S, K] of what is attended to.
-
-    In these layouts both products are plain matrix products of each head,
-    which a CPU does several times faster than einsum over [B, S, H, K].
-    """
-    key_BxSxHxK = self._heads(self.key(x_BxSxD))
-    value_BxSxHxK = self._heads(self.value(x_BxSxD))
-    return key_BxSxHxK.transpose(0, 2, 3, 1), value_BxSxHxK.swapaxes(1, 2)
-
-  def __call__(
-    self,
-    x_BxTxD: jax.Array,
-    key_BxHxKxS: jax.Array,
-    value_BxHxSxK: jax.Array,
-    biases: Sequence[jax.Array],
-    *,
-    deterministic: bool,
-  ) -> jax.Array:
-    """Each bias is added to the scores [B, H, T, S] by broadcasting.
-
-    Its ports stand in `ports`.
-    """
-    query_BxHxTxK = self._heads(self.query(x_BxTxD)).swapaxes(1, 2)
-    key_BxHxKxS = self._behind('prefix_key', key_BxHxKxS, axis=3)
-    value_BxHxSxK = self._behind('prefix_value', value_BxHxSxK, axis=2)
-    product = functools.partial(
-      products.product, narrow=self.out.narrow(x_BxTxD.dtype)
-    )
-    scores_BxHxTxS = product(query_BxHxTxK, key_BxHxKxS)
-    for bias in biases:
-      # Some reach over a prefix too, which not every attention has.
-      scores_BxHxTxS += bias[..., -scores_BxHxTxS.shape[-1] :]
-    (weights_BxHxTxS,) = softmax.over([scores_BxHxTxS], x_BxTxD.dtype)
-    weights_BxHxTxS = self.dropout(weights_BxHxTxS, deterministic=deterministic)
-    mixed_BxHxTxK = product(weights_BxHxTxS, value_BxHxSxK)
-    mixed_BxHxTxK = mixed_BxHxTxK.astype(x_BxTxD.dtype)
-    mixed_BxTxHxK = mixed_BxHxTxK.swapaxes(1, 2)
-    return self.out(mixed_BxTxHxK.reshape(*x_BxTxD.shape[:2], -1))
-
-  def _behind(self, port: str, own: jax.Array, *, axis: int) -> jax.Array:
-    """Keys or values behind those of a prefix, which all rows share."""
-    prefix = ports.read(self, port)
-    if prefix is None:
-      return own
-    front = jnp.broadcast_to(prefix, (own.shape[0], *prefix.shape))
-    return jnp.concatenate([front.astype(own.dtype), own], axis=axis)
-
-  def _heads(self, x: jax.Array) -> jax.Array:
-    return x.reshape(*x.shape[:-1], self.num_heads, self.head_size)
 
 
 def mask_bias(mask_BxS: jax.Array) -> jax.Array:

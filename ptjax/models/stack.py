@@ -5,7 +5,8 @@ backward pass. Knows no layer.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import flax.linen as nn
@@ -53,6 +54,7 @@ def stack(
   init: bool,
   inputs: dict[str, tuple],
   also: Sequence[str] = (),
+  fields: Mapping[str, Any] = MappingProxyType({}),
 ) -> nn.Module:
   """`length` layers whose parameters are stacked on axis 0.
 
@@ -68,6 +70,7 @@ def stack(
     init: whether the parameters are being made.
     also: methods that a gradient goes through too, with inputs as `__call__`'s;
       all of theirs is kept.
+    fields: of the layer, beside its configuration.
   """
   # Behind the module: carried x first, and `deterministic` is the last.
   last = len(inputs['__call__']) + 1
@@ -95,7 +98,7 @@ def stack(
   layers = nn.scan(layer, methods=lifted)
   if bits:
     layers = _reading(layers, inputs, _to_bits, init=init)
-  return layers(config)
+  return layers(config, **fields)
 
 
 def _reading(layer, methods, function, *, init):

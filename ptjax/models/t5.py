@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ptjax.models import layers, stack
+from ptjax.models import layers, stack, t5_attention
 from ptjax.models.t5_layers import DecoderLayer, EncoderLayer, T5Config
 
 __all__ = ['CACHE_BATCH_AXES', 'Cache', 'T5', 'T5Config']
@@ -41,6 +41,7 @@ class T5(nn.Module):
   dtype: Any = jnp.float32  # of the computation, not of the parameters
   scan: bool = True  # one compiled layer, or all layers unrolled
   remat: str = 'products'  # what the backward pass keeps, see models.stack
+  absorb: bool = True  # no keys and values of the input for few positions
 
   def setup(self) -> None:
     config = self.config
@@ -49,7 +50,7 @@ class T5(nn.Module):
     )
     how = {'scan': self.scan, 'remat': self.remat, 'dtype': self.dtype}
     self.encoder = Encoder(config, **how)
-    self.decoder = Decoder(config, **how)
+    self.decoder = Decoder(config, **how, absorb=self.absorb)
     if not config.tied:
       self.head = layers.Linear(
         config.vocab_size, ('embed', 'vocab'), config.d_model**-0.5
@@ -226,6 +227,7 @@ class Decoder(nn.Module):
   scan: bool
   remat: str
   dtype: Any
+  absorb: bool
 
   def setup(self) -> None:
     config = self.config
@@ -243,6 +245,7 @@ class Decoder(nn.Module):
         'cross_key_value': (nn.broadcast,),
         'step': (0, nn.broadcast, nn.broadcast, nn.broadcast),
       },
+      fields={'absorb': self.absorb},
     )
     self.norm = layers.RMSNorm(config.layer_norm_epsilon)
     self.dropout = nn.Dropout(config.dropout_rate)
@@ -305,8 +308,8 @@ class Decoder(nn.Module):
 
 def _relative_bias(
   config: T5Config, *, bidirectional: bool
-) -> layers.RelativeBias:
-  return layers.RelativeBias(
+) -> t5_attention.RelativeBias:
+  return t5_attention.RelativeBias(
     config.num_heads,
     config.relative_attention_num_buckets,
     config.relative_attention_max_distance,

@@ -5,11 +5,12 @@ are nor how they are looped over.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
 
-from ptjax.models import layers
+from ptjax.models import layers, t5_attention
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +69,7 @@ class DecoderLayer(nn.Module):
   """Self-attention, attention to the input, mlp, each behind a norm."""
 
   config: T5Config
+  absorb: bool = True  # where attention to the input can, see `Attention`
 
   def setup(self) -> None:
     config = self.config
@@ -94,9 +96,16 @@ class DecoderLayer(nn.Module):
       normed, *own, self_biases, deterministic=deterministic
     )
     x_BxTxD = x_BxTxD + self.dropout(y, deterministic=deterministic)
-    cross = self.cross_attention.key_value(encoded_BxJxD)
+    absorbed = self.absorb and self.cross_attention.absorbs(
+      x_BxTxD.shape[1], encoded_BxJxD.shape[1]
+    )
     x_BxTxD = self._after_self_attention(
-      x_BxTxD, cross, mask_Bx1x1xS, deterministic=deterministic
+      x_BxTxD,
+      (encoded_BxJxD,)
+      if absorbed
+      else self.cross_attention.key_value(encoded_BxJxD),
+      mask_Bx1x1xS,
+      deterministic=deterministic,
     )
     return x_BxTxD, None
 
@@ -133,12 +142,14 @@ class DecoderLayer(nn.Module):
   def _after_self_attention(
     self,
     x_BxTxD: jax.Array,
-    cross: 'tuple[jax.Array, jax.Array] | list[jax.Array]',
+    cross: Sequence[jax.Array],
     mask_Bx1x1xS: jax.Array,
     *,
     deterministic: bool,
   ) -> jax.Array:
-    y = self.cross_attention(
+    """`cross` are keys and values of the input, or what they are made of."""
+    attention = self.cross_attention
+    y = (attention if len(cross) == 2 else attention.absorbed)(
       self.pre_cross_attention_norm(x_BxTxD),
       *cross,
       (mask_Bx1x1xS,),
@@ -172,7 +183,7 @@ class Mlp(nn.Module):
     return out(y)
 
 
-def _attention(config: T5Config) -> layers.Attention:
-  return layers.Attention(
+def _attention(config: T5Config) -> t5_attention.Attention:
+  return t5_attention.Attention(
     config.d_model, config.num_heads, config.d_kv, config.dropout_rate
   )

@@ -37,7 +37,7 @@ class Tuned(base.TunedModel):
     self, params: Tree, rows_PxD: jax.Array
   ) -> dict[str, tuple[jax.Array, jax.Array]]:
     variables, ids_1xP = self._alone(params, rows_PxD)
-    _, held = self.model.apply(
+    _, held = self.model.clone(absorb=False).apply(
       variables,
       *(ids_1xP, ids_1xP >= 0, ids_1xP),
       method='states',

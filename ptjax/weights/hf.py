@@ -12,18 +12,21 @@ from typing import Any
 
 import numpy as np
 
+from ptjax import bucket
 from ptjax.config import UserError
 from ptjax.weights import table, torch_bin
 
 # In the order of preference.
 SINGLE = ('model.safetensors', 'pytorch_model.bin')
 INDEX = tuple(f'{name}.index.json' for name in SINGLE)
+# Of a header, in bytes; the published reader has the same.
+_LONGEST = 100_000_000
 
 
 class Safetensors:
   """One safetensors file, of which only what is asked for is read."""
 
-  def __init__(self, path: pathlib.Path):
+  def __init__(self, path: bucket.Path):
     self.path = path
     self._entries, self._begin = _header(path)
     self.shapes = {
@@ -41,31 +44,29 @@ class Safetensors:
       raise UserError(f'{self.path}: {name} has not the bytes of its shape.')
     offset = self._begin + first + start * row * dtype.itemsize
     count = (stop - start) * row
-    rows = np.fromfile(self.path, dtype, count=count, offset=offset)
+    rows = bucket.values(self.path, dtype, count=count, offset=offset)
     if rows.size != count:
       raise UserError(f'{self.path}: the file ends within {name}.')
     return rows.reshape(stop - start, *shape[1:])
 
 
-def _header(path: pathlib.Path) -> tuple[dict[str, Any], int]:
+def _header(path: bucket.Path) -> tuple[dict[str, Any], int]:
   """Entries by name, and where the data begins."""
-  size = path.stat().st_size
-  with path.open('rb') as file:
-    length = int.from_bytes(file.read(8), 'little')
-    if size < 8 or length > size - 8:
-      raise UserError(f'{path}: not a whole safetensors file; fetch it again.')
-    try:
-      entries = json.loads(file.read(length))
-      entries.pop('__metadata__', None)
-      ends = [_whole(entry) for entry in entries.values()]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-      raise UserError(
-        f'{path}: its header is not that of a safetensors file; fetch it again.'
-      ) from None
-  begin = 8 + length
-  if ends and begin + max(ends) > size:
+  begin = 8 + int.from_bytes(bucket.part(path, 0, 8), 'little')
+  text = bucket.part(path, 8, begin) if 8 < begin <= _LONGEST else b''
+  if not text or len(text) < begin - 8:
+    raise UserError(f'{path}: not a whole safetensors file; fetch it again.')
+  try:
+    entries = json.loads(text)
+    entries.pop('__metadata__', None)
+    end = begin + max(map(_whole, entries.values()), default=0)
+  except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
     raise UserError(
-      f'{path}: the file is {begin + max(ends) - size} bytes short; '
+      f'{path}: its header is not that of a safetensors file; fetch it again.'
+    ) from None
+  if not bucket.part(path, end - 1, end):
+    raise UserError(
+      f'{path}: the file ends before its last tensor does, at byte {end}; '
       'fetch it again.'
     )
   return entries, begin
@@ -93,7 +94,7 @@ class Folder:
     return self._parts[name].read(name, start, stop)
 
 
-def open_folder(folder: pathlib.Path) -> table.Source:
+def open_folder(folder: bucket.Path) -> table.Source:
   """The weights of a folder: safetensors before .bin, one file or several."""
   for single, index in zip(SINGLE, INDEX):
     if (folder / single).is_file():
@@ -106,7 +107,7 @@ def open_folder(folder: pathlib.Path) -> table.Source:
   )
 
 
-def shards(index: pathlib.Path) -> dict[str, str]:
+def shards(index: bucket.Path) -> dict[str, str]:
   """File name by tensor name, as an index says it."""
   try:
     files = json.loads(index.read_text())['weight_map']
@@ -118,7 +119,7 @@ def shards(index: pathlib.Path) -> dict[str, str]:
   return files
 
 
-def _open_index(folder: pathlib.Path, index: str) -> Folder:
+def _open_index(folder: bucket.Path, index: str) -> Folder:
   files = shards(folder / index)
   missing = [f for f in sorted(set(files.values())) if not _is_file(folder, f)]
   if missing:
@@ -137,11 +138,16 @@ def _open_index(folder: pathlib.Path, index: str) -> Folder:
   return Folder(parts | {n: opened[file] for n, file in files.items()})
 
 
-def _is_file(folder: pathlib.Path, name: str) -> bool:
+def _is_file(folder: bucket.Path, name: str) -> bool:
   return (folder / name).is_file()
 
 
-def _open(path: pathlib.Path) -> table.Source:
+def _open(path: bucket.Path) -> table.Source:
   if path.suffix == '.safetensors':
     return Safetensors(path)
+  if isinstance(path, bucket.Bucket):
+    raise UserError(
+      f'{path}: of torch files none is read from a bucket; copy the folder '
+      'here (gcloud storage cp -r), or save the model as safetensors'
+    )
   return torch_bin.TorchBin(path)

@@ -23,9 +23,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 import ptjax
-from ptjax import files
+from ptjax import bucket, files
 from ptjax.config import UserError
-from ptjax.weights import block, bucket, families, hf, hub, t5x, table
+from ptjax.weights import block, families, hf, hub, t5x, table
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 _EMBEDDED = {
@@ -46,7 +46,7 @@ class Loaded:
   params: dict[str, Any]
   config: Any  # of the family, such as T5Config
   fingerprint: str  # of the weights in the files; see `fingerprint`
-  folder: bucket.Folder
+  folder: bucket.Path
   name: str
 
 
@@ -63,8 +63,8 @@ def load(
   """Reads a model, strictly.
 
   Args:
-    name: `miniature`, `miniature/gpt`, a folder (Hugging Face's layout or a
-      T5X checkpoint), a T5X checkpoint in a bucket (gs://), or a name on the
+    name: `miniature`, `miniature/gpt`, a folder here or in a bucket (gs://),
+      which has Hugging Face's layout or is a T5X checkpoint, or a name on the
       hub.
     dtype: what the parameters are kept in and computed in.
     int8: keeps linear maps of layers in eight bits, see `models.int8`.
@@ -119,14 +119,14 @@ def put(params: dict[str, Any], path: str, leaf: Any) -> None:
 
 def resolve(
   name: str, *, fetch: Callable[[str], pathlib.Path] = hub.fetch_model
-) -> bucket.Folder:
+) -> bucket.Path:
   """The folder of a model, fetched from the hub where that is meant."""
   name = str(name)
   if name in _EMBEDDED:
     return pathlib.Path(ptjax.__file__).parent / _EMBEDDED[name]
-  if name.startswith(bucket.SCHEME):
-    return bucket.parse(name)
-  path = pathlib.Path(name).expanduser()
+  path = bucket.path(name)
+  if isinstance(path, bucket.Bucket):
+    return path
   if path.is_dir():
     return path
   if path.exists():
@@ -141,9 +141,7 @@ def resolve(
   return fetch(name)
 
 
-def describe(
-  folder: bucket.Folder, **overrides: Any
-) -> tuple[table.Source, Any]:
+def describe(folder: bucket.Path, **overrides: Any) -> tuple[table.Source, Any]:
   """The family's view of the files, and the network they describe."""
   if t5x.is_checkpoint(folder):
     values = _read_settings(folder)
@@ -158,19 +156,19 @@ def describe(
   return source, family.config(values, tied=tied, where=str(folder))
 
 
-def settings(folder: pathlib.Path) -> dict[str, Any]:
+def settings(folder: bucket.Path) -> dict[str, Any]:
   """A folder's config.json, of a family that can be loaded."""
   values = _read_settings(folder)
   _refuse_family(values, folder)
   return values
 
 
-def _read_settings(folder: bucket.Folder) -> dict[str, Any]:
-  content = bucket.read(folder, 'config.json')
-  if content is None:
+def _read_settings(folder: bucket.Path) -> dict[str, Any]:
+  file = folder / 'config.json'
+  if not file.is_file():
     return {}
   try:
-    values = json.loads(content.decode('utf-8-sig'))
+    values = json.loads(file.read_text(encoding='utf-8-sig'))
   except (ValueError, RecursionError) as error:
     raise UserError(
       f'{folder}/config.json: not readable as JSON ({error}).'
@@ -180,7 +178,7 @@ def _read_settings(folder: bucket.Folder) -> dict[str, Any]:
   return values
 
 
-def _refuse_family(values: dict[str, Any], folder: pathlib.Path) -> None:
+def _refuse_family(values: dict[str, Any], folder: bucket.Path) -> None:
   if not values:
     raise UserError(
       f'{folder}: no config.json and no T5X checkpoint; not a model folder.'

@@ -13,7 +13,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from ptjax.weights import block, bucket, families, hf, hub, load, published, t5x
+from ptjax import bucket
+from ptjax.weights import block, families, hf, hub, load, published, t5x
 
 _WEIGHTS = (*hf.SINGLE, *hf.INDEX)
 
@@ -58,7 +59,7 @@ def outline(
   )
 
 
-def _config(folder: bucket.Folder) -> Any:
+def _config(folder: bucket.Path) -> Any:
   if t5x.is_checkpoint(folder) or any((folder / f).is_file() for f in _WEIGHTS):
     return load.describe(folder)[1]
   values = load.settings(folder)

@@ -5,15 +5,15 @@ orientation of a T5. Such a folder says no architecture: sizes are read from
 the shapes, and what shapes do not say is left to config.json.
 """
 
-import pathlib
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from ptjax import bucket
 from ptjax.config import UserError
-from ptjax.weights import bucket, table
+from ptjax.weights import table
 
 _INDEX = 'checkpoint'
 
@@ -72,15 +72,15 @@ _NAMES = (
 )
 
 
-def is_checkpoint(folder: bucket.Folder) -> bool:
-  """Whether a folder is read as a T5X checkpoint; in a bucket all are."""
-  return not isinstance(folder, pathlib.Path) or (folder / _INDEX).is_file()
+def is_checkpoint(folder: bucket.Path) -> bool:
+  """Whether a folder is read as a T5X checkpoint."""
+  return (folder / _INDEX).is_file()
 
 
 class Checkpoint:
   """A T5X checkpoint as a source, under canonical names."""
 
-  def __init__(self, folder: bucket.Folder):
+  def __init__(self, folder: bucket.Path):
     self.folder = folder
     self._leaves: dict[str, Any] = {}
     self.shapes: dict[str, tuple[int, ...]] = {}
@@ -142,16 +142,10 @@ def _value(leaf: Any) -> np.ndarray:
   return leaf if _held(leaf) else leaf.read().result()
 
 
-def _target(folder: bucket.Folder) -> dict[str, Any]:
+def _target(folder: bucket.Path) -> dict[str, Any]:
   from flax import serialization
 
-  index = bucket.read(folder, _INDEX)
-  if index is None:
-    raise UserError(
-      f'{folder} has no file {_INDEX!r}, the index of a T5X checkpoint, and '
-      'nothing else is read from a bucket; other models are folders here or '
-      'names on the hub.'
-    )
+  index = (folder / _INDEX).read_bytes()
   try:
     content = serialization.msgpack_restore(index)
     optimizer = content['optimizer']
@@ -173,20 +167,20 @@ def _flatten(tree: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
     yield from _flatten(value, f'{prefix}/{key}' if prefix else str(key))
 
 
-def _opening(folder: bucket.Folder, name: str) -> Any:
+def _opening(folder: bucket.Path, name: str) -> Any:
   """The array beside the index: where it was first written does not count."""
   import tensorstore
 
   spec = {
     'driver': 'zarr',
-    'kvstore': bucket.store(folder, _beside(name)),
+    'kvstore': bucket.store(folder / _beside(name)),
     # To zarr a chunk that is not there is zeros; to a model it is a loss.
     'fill_missing_data_reads': False,
   }
   return tensorstore.open(spec, open=True, read=True, context=bucket.context())
 
 
-def _opened(folder: bucket.Folder, name: str, opening: Any) -> Any:
+def _opened(folder: bucket.Path, name: str, opening: Any) -> Any:
   beside = _beside(name)
   try:
     return opening.result()

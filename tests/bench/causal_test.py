@@ -12,6 +12,7 @@ import pytest
 from ptjax import parts, step
 from ptjax.bench import __main__ as command
 from ptjax.bench import (
+  apart,
   causal,
   operations,
   our_side,
@@ -121,9 +122,14 @@ def clock(monkeypatch):
   return found
 
 
+def run(plan, **options):
+  """Both sides in this process, where they can be changed and counted."""
+  return versus.run(COMPARED, plan, held=apart.Here, least=0, **options)
+
+
 def test_every_work_says_the_same_and_its_ratio_is_of_the_pairs(clock):
   plan = versus.Plan((CASE,), causal.WORKS, repeats=2, memory=False)
-  found = versus.run(COMPARED, plan, peer=Plain, clock=clock, least=0)
+  found = run(plan, peer=Plain, clock=clock)
   assert found['missing'] == ''
   assert [row['work'] for row in found['rows']] == list(causal.WORKS)
   for row in found['rows']:
@@ -139,7 +145,7 @@ def test_a_side_that_says_something_else_ends_it(work, clock, monkeypatch):
   monkeypatch.setattr(Plain, 'off', 0.01)
   plan = versus.Plan((CASE,), (work,), repeats=1, memory=False)
   with pytest.raises(RuntimeError, match=f'{work}: the sides differ by'):
-    versus.run(COMPARED, plan, peer=Plain, clock=clock, least=0)
+    run(plan, peer=Plain, clock=clock)
 
 
 def test_one_other_token_ends_it_in_float32_alone():
@@ -278,7 +284,7 @@ def test_memory_is_each_sides_own_process():
   real, versus.in_a_process = versus.in_a_process, in_a_process
   try:
     plan = versus.Plan((CASE,), ('train-label', 'evaluate'), repeats=1)
-    first, second = versus.run(COMPARED, plan, peer=Plain, least=0)['rows']
+    first, second = run(plan, peer=Plain)['rows']
   finally:
     versus.in_a_process = real
   assert seen == [None, Plain]
@@ -303,6 +309,8 @@ def test_without_peft_its_side_is_left_out_and_said(
     "without PEFT's side, as peft, transformers are not installed: pip "
     "install 'ptjax[bench]'"
   )
+  here = functools.partial(versus.run, held=apart.Here)
+  monkeypatch.setattr(versus, 'run', here)
   flags = '--shapes=tiny --batch=2 --input=6 --prompt=3 --works=evaluate'
   flags += f' --repeats=1 --out={tmp_path}'
   assert command.main(['causal', *flags.split()]) == 0
@@ -433,6 +441,6 @@ def test_the_picture_has_each_ratio_and_each_aim():
 )
 def test_peft_says_the_same(folder):
   plan = versus.Plan((CASE,), causal.WORKS, repeats=1, memory=False)
-  found = versus.run(COMPARED, plan, least=0)
+  found = run(plan)
   assert [row['work'] for row in found['rows']] == list(causal.WORKS)
   assert all(row['times']['median'] > 0 for row in found['rows'])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ptjax.bench import __main__ as command
-from ptjax.bench import random_t5, real
+from ptjax.bench import apart, random_t5, real
 from ptjax.models.t5 import T5Config
 
 SHIPPED = pathlib.Path(real.__file__).parents[1] / 'miniature' / 't5'
@@ -46,6 +46,9 @@ class Plain:
     assert length == 96
     type(self).rows += len(examples) // size * size
 
+  def wait(self, value):
+    assert value is None
+
 
 def plan(folder, **changes):
   given = {'models': ('tiny',), 'dtypes': ('float32',), 'tasks': ('cb',)}
@@ -54,7 +57,7 @@ def plan(folder, **changes):
 
 
 def test_both_sides_pass_over_the_same_number_of_rows(folder):
-  (row,) = real.run(plan(folder), peer=Plain)['rows']
+  (row,) = real.run(plan(folder), peer=Plain, held=apart.Here)['rows']
   assert row['examples'] == 8
   # One pass compiles, one warms up, one is timed.
   assert Plain.rows == 3 * 8

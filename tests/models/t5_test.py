@@ -15,7 +15,7 @@ import pytest
 from goldens import t5_models
 
 from ptjax.config import REMAT
-from ptjax.models import layers, ports, t5
+from ptjax.models import ports, t5, t5_attention
 from ptjax.weights import load
 
 CASES = sorted(t5_models.CASES)
@@ -282,7 +282,7 @@ def test_dropout_is_off_unless_asked_for():
 def test_buckets_are_transformers(name):
   expected = np.load(t5_models.FOLDER / 'buckets.npz')[name]
   num_buckets, max_distance, bidirectional = map(int, name.split('-'))
-  found = layers.relative_buckets(
+  found = t5_attention.relative_buckets(
     np.arange(-700, 701),
     num_buckets=num_buckets,
     max_distance=max_distance,

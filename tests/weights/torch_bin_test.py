@@ -361,7 +361,7 @@ def test_safetensors_files_that_are_cut_or_foreign(tmp_path):
   files.write_safetensors(path, {'a': np.ones((9, 9), np.float32)})
   good = path.read_bytes()
   for bad, words in (
-    (good[:-8], '8 bytes short'),
+    (good[:-8], 'ends before its last tensor does'),
     (good[:20], 'not a whole safetensors file'),
     (b'', 'not a whole safetensors file'),
     (good[:8] + b'x' + good[9:], 'header is not that of'),

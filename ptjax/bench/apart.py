@@ -1,0 +1,107 @@
+"""A side of a comparison, held in a process of its own.
+
+Owns that process and what it is asked. Two frameworks in one process wait on
+each other's threads and cut each other's memory to pieces, which none of their
+users has. Knows nothing of what is measured.
+"""
+
+import concurrent.futures
+import contextlib
+import functools
+import multiprocessing
+from collections.abc import Callable, Iterator
+from typing import Any
+
+_held: list['Here'] = []  # in a side's process, its side
+
+
+class Here:
+  """A side in this process.
+
+  Args:
+    call: (side, *what) -> one piece of its work, a function without arguments.
+    build: gives the side, of `args`.
+  """
+
+  def __init__(
+    self, call: Callable[..., Any], build: Callable[..., Any], *args: Any
+  ):
+    self._call, self._side = call, build(*args)
+
+  def prompt(self) -> Any:
+    """What the virtual tokens begin as, [P, D]."""
+    return self._side.prompt_PxD
+
+  def answer(self, *what: Any) -> Any:
+    """What one piece of work says from the start, as numpy."""
+    # A side that was trained says something else.
+    self._side.begin()
+    return self._side.wait(self._call(self._side, *what)())
+
+  def loop(self, what: tuple, times: int) -> None:
+    """That work so many times, all waited for."""
+    one = self._call(self._side, *what)
+    for value in [one() for _ in range(times)]:
+      self._side.wait(value)
+
+  def of(self, *what: Any) -> Callable[[int], None]:
+    """`loop` of that work, as `pairs.measure` times it."""
+    return functools.partial(self.loop, what)
+
+  def close(self) -> None:
+    """Nothing of it is needed any more."""
+
+
+class Apart(Here):
+  """A side in a new process, which ends with `close`.
+
+  What it is built of and asked must be picklable; what is raised there is
+  raised here.
+  """
+
+  def __init__(self, *args: Any):
+    self._process = concurrent.futures.ProcessPoolExecutor(
+      1, mp_context=multiprocessing.get_context('spawn')
+    )
+    self._ask(_hold, *args)
+
+  def prompt(self) -> Any:
+    return self._ask(_do, 'prompt')
+
+  def answer(self, *what: Any) -> Any:
+    return self._ask(_do, 'answer', *what)
+
+  def loop(self, what: tuple, times: int) -> None:
+    self._ask(_do, 'loop', what, times)
+
+  def close(self) -> None:
+    self._process.shutdown()
+
+  def _ask(self, function: Callable[..., Any], *args: Any) -> Any:
+    return self._process.submit(function, *args).result()
+
+
+@contextlib.contextmanager
+def sides(
+  held: Callable[..., Here],
+  call: Callable[..., Any],
+  ours: Callable[[], Any],
+  theirs: Callable[[Any], Any] | None,
+) -> Iterator[tuple[Here, Here | None]]:
+  """Both sides, until they are done with; theirs is built of our prompt."""
+  with contextlib.ExitStack() as stack:
+    first = held(call, ours)
+    stack.callback(first.close)
+    second = None
+    if theirs is not None:
+      second = held(call, theirs, first.prompt())
+      stack.callback(second.close)
+    yield first, second
+
+
+def _hold(*args: Any) -> None:
+  _held.append(Here(*args))
+
+
+def _do(name: str, *args: Any) -> Any:
+  return getattr(_held[0], name)(*args)
