@@ -216,7 +216,7 @@ class TaskRun:
         if saves:
           self._save(step_now, started)
         if asked and not ends:
-          self.checkpoints.wait()
+          self.checkpoints.settle()
           raise Stopped(
             f'{self.name}: stopped by {asked} at step {step_now}, saved; '
             f'the same command with --workdir={self.workdir} goes on from there'
@@ -258,6 +258,7 @@ class TaskRun:
       ok = np.ones(self.state.ok.shape, bool)
       state = self.parts.layout.replicate(self.state.replace(ok=ok))
       self.checkpoints.save(good, state, self._position(good, 0.0))
+      self.checkpoints.settle()
     raise RunFailed(
       f'{self.name}: {vitals.said(values, last)} at step {at} is not finite'
       f'{self._of(last)}; the state of step {good} is kept; try a lower '

@@ -165,12 +165,8 @@ def _agree(mode: str, config: Any) -> None:
     )
   if mode not in ('predict', 'score') and not _WORKDIR.value:
     raise UserError(
-      'several processes need --workdir=FOLDER, one that all of them can reach'
-    )
-  if _WORKDIR.value.startswith(bucket.SCHEME):
-    raise UserError(
-      f'--workdir={_WORKDIR.value}: several processes write one folder, and a '
-      'bucket is followed by one; name one on a disk that all of them reach'
+      'several processes need --workdir=FOLDER, one that all of them can '
+      'reach, or gs://BUCKET/FOLDER'
     )
   if mode != 'train':
     # Only a run that trains saves before it stops.

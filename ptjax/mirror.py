@@ -8,7 +8,6 @@ other one ends. Owns that folder, the list and their order. Knows of a run the
 names of what is not whole, and of the file that speaks of others.
 """
 
-import _thread
 import concurrent.futures
 import contextlib
 import fcntl
@@ -16,13 +15,13 @@ import json
 import os
 import pathlib
 import shutil
-import signal
+import tempfile
 import threading
 import urllib.parse
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 
-from ptjax import bucket, files, progress
+from ptjax import bucket, files, processes, progress, relay, stop
 from ptjax.config import UserError
 
 EVERY = 30.0  # seconds between two looks for what is new
@@ -42,9 +41,12 @@ class Lost(UserError):
 def at(flag: str, name: str) -> contextlib.AbstractContextManager[pathlib.Path]:
   """The folder that a flag names, for as long as it is worked in."""
   place = bucket.path(name)
-  if isinstance(place, bucket.Bucket):
+  if not isinstance(place, bucket.Bucket):
+    return contextlib.nullcontext(files.local(flag, name))
+  if not processes.several():
     return followed(place)
-  return contextlib.nullcontext(files.local(flag, name))
+  own = followed(place) if processes.first() else _unfollowed(place)
+  return relay.each_within(own)
 
 
 @contextlib.contextmanager
@@ -68,6 +70,16 @@ def followed(there: bucket.Bucket) -> Iterator[pathlib.Path]:
         yield here
     finally:
       _end(mirror)
+
+
+@contextlib.contextmanager
+def _unfollowed(there: bucket.Bucket) -> Iterator[pathlib.Path]:
+  """A folder here of a process that writes nothing that is kept."""
+  with tempfile.TemporaryDirectory(prefix='ptjax-') as room:
+    here = pathlib.Path(room).resolve() / (there.name or there.bucket)
+    here.mkdir()
+    progress.call(here, str(there))
+    yield here
 
 
 def _end(mirror: 'Mirror') -> None:
@@ -112,9 +124,8 @@ def _looking(mirror: 'Mirror') -> Iterator[None]:
       try:
         mirror.send()
       except Lost:
-        # Whoever listens to that signal saves and ends.
-        _thread.interrupt_main(signal.SIGTERM)
-        return
+        if stop.ask():
+          return
       except UserError as error:
         progress.say(f'{error}; tried again in {EVERY:.0f} s')
 

@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from ptjax import parts, processes, serve, workdir
+from ptjax import parts, processes, relay, serve, workdir
 from ptjax.config import UserError, check_text
 from ptjax.data import batch
 from ptjax.export import names
@@ -70,7 +70,7 @@ def write(made: Parts, task: str, *, member: int, folder: pathlib.Path) -> None:
   """
   config = _drawn(made.config)
   made = dataclasses.replace(made, config=config)
-  processes.wait(f'prompts of {task}')  # the first has written them
+  relay.share(folder / 'prompts')
   prompt = names.find(str(folder), task=task)[member]
   server = serve.Server(config, [prompt], made=made)
   rows = [{'inputs': config.samples.query}] * config.samples.count

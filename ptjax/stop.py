@@ -4,6 +4,7 @@ Of several processes, one that is asked stops all, at the same step. Knows no
 run; what it means is said in `loop`.
 """
 
+import _thread
 import contextlib
 import os
 import signal
@@ -11,6 +12,19 @@ import threading
 from collections.abc import Iterator
 
 from ptjax import processes
+
+_listeners: list['StopSignal'] = []
+
+
+def ask() -> bool:
+  """Stops a run in this process as SIGTERM would; False = none listens."""
+  if not _listeners:
+    return False
+  if processes.several():
+    os.kill(os.getpid(), signal.SIGTERM)  # jax tells the others
+  else:
+    _thread.interrupt_main(signal.SIGTERM)
+  return True
 
 
 class StopSignal:
@@ -45,8 +59,10 @@ class StopSignal:
     if threading.current_thread() is not threading.main_thread():
       numbers = ()  # Python lets no other thread listen
     before = {n: signal.signal(n, note) for n in numbers}
+    _listeners.extend([self] if numbers else [])
     try:
       yield self
     finally:
+      _listeners[:] = [one for one in _listeners if one is not self]
       for number, handler in before.items():
         signal.signal(number, handler)

@@ -17,6 +17,7 @@ from ptjax import (
   parts,
   processes,
   prompted,
+  relay,
   report,
   samples,
   stop,
@@ -47,7 +48,7 @@ def run(config: Any, folder: pathlib.Path) -> dict[str, Any]:
     processes.first_enters(workdir.claim(folder, config_lib.flatten(config))),
     _writer(folder, config) as log,
   ):
-    found = workdir.results(folder)
+    found = relay.of_first(lambda: workdir.results(folder))
     todo = [task for task in tasks if short(task) not in found]
     trains = config.method.name != hard_prompt.NAME
     if todo and not trains:
@@ -60,8 +61,7 @@ def run(config: Any, folder: pathlib.Path) -> dict[str, Any]:
       _train(config, todo, folder=folder, found=found, log=log)
     else:
       log.say(f'{folder} is finished; here is what it left')
-    processes.wait('results')  # the first has written them
-    out = workdir.read_json(folder / 'results.json')
+    out = relay.of_first(lambda: workdir.read_json(folder / 'results.json'))
     log.say(writer.table(report.rows(out)))
     if trains:
       log.say('each prompt is the one that was best on dev')
@@ -122,7 +122,7 @@ def _train(
   log.say(_begins(folder, config))
   made = assemble.parts(config)
   samples.check_fit(made)
-  workdir.hold_model(folder, made.loaded.fingerprint)
+  _hold_model(folder, made)
   # All data first: a misnamed column of the last task shows at once.
   runs = [loop.TaskRun(made, task, folder, log) for task in tasks]
   with stop.StopSignal().listen() as wish:
@@ -150,6 +150,11 @@ def _train(
         member = found[run_.name].get('best_member', 0)
         samples.write(made, run_.name, member=member, folder=folder)
       _write(folder, made, found, tuned=best)
+
+
+def _hold_model(folder: pathlib.Path, made: parts.Parts) -> None:
+  fingerprint = made.loaded.fingerprint
+  relay.of_first(lambda: workdir.hold_model(folder, fingerprint))
 
 
 def evaluate_only(
@@ -194,7 +199,7 @@ def _score(
   log.say(_begins(folder, config))
   made, *_ = prompted.with_prompts(config, [])
   if found:
-    workdir.hold_model(folder, made.loaded.fingerprint)
+    _hold_model(folder, made)
   data = [(task, _evaluated(made, task)) for task in tasks]
   for task, splits in data:
     name, scored = short(task), splits[split.reported(config)]

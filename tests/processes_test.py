@@ -5,12 +5,14 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 
+import fake_store
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -77,11 +79,13 @@ def start(room, folder, *, count, own=({},) * 9, **changes) -> list[Process]:
   out = []
   for index in range(count):
     env = {**os.environ, 'XLA_FLAGS': FLAGS}
+    env['XDG_CACHE_HOME'] = str(room / f'machine{index}')
     if count > 1:
       env['JAX_COORDINATOR_ADDRESS'] = address
       env['JAX_NUM_PROCESSES'] = str(count)
       env['JAX_PROCESS_ID'] = str(index)
     words = tiny.words(room, **{**settings, **own[index]})
+    place = folder if '://' in str(folder) else room / folder
     said = room / f'{len(list(room.glob("*.out")))}'
     with (
       open(said.with_suffix('.out'), 'w') as stdout,
@@ -91,7 +95,7 @@ def start(room, folder, *, count, own=({},) * 9, **changes) -> list[Process]:
         [
           *(sys.executable, '-m', 'ptjax.main'),
           f'--config=configs/superglue.py:{words}',
-          f'--workdir={room / folder}',
+          f'--workdir={place}',
         ],
         cwd=ROOT,
         env=env,
@@ -147,6 +151,49 @@ def test_two_are_stopped_by_one_and_killed_with_one_and_end_as_one(room):
   code, out, said = last.finish()
   assert code == 0 and 'resumed at step' in out, said
   check_same(room / 'two', room / 'one')
+
+
+# Less of a run; its prompts are larger than what the coordinator passes on.
+BRIEF = {'train.steps': 12, 'train.eval_every': 6, 'method.length': 60}
+
+
+def test_two_without_a_folder_between_them_go_on_from_a_bucket(room):
+  """Stopped, both machines gone, and gone on with to the bits of a straight run
+  of two that share a folder."""
+  straight = start(room, 'shared', count=2, **BRIEF)
+  code, _, said = straight[0].finish()
+  assert code == 0, said
+  (room / 'store/runs').mkdir(parents=True)
+  address, left = 'gs://runs/two', room / 'store/runs/two'
+  with fake_store.serving(room / 'store'):
+    first, second = start(room, address, count=2, **BRIEF)
+    first.until('^cb [3-9]/')
+    second.popen.send_signal(signal.SIGTERM)
+    code, _, said = first.finish()
+    assert code == 1 and f'with --workdir={address} goes on' in said, said
+    code, out, said = second.finish()
+    assert code == 1 and not out and 'ptjax' not in said, said
+    at = max(int(p.name) for p in (left / 'checkpoints/cb').iterdir())
+    assert 3 <= at < 12 and not (left / 'results.json').exists()
+    for machine in room.glob('machine*'):
+      assert not list(machine.glob('ptjax/runs/[!.]*'))
+      shutil.rmtree(machine)
+
+    first, second = start(room, address, count=2, **BRIEF)
+    code, out, said = first.finish()
+    assert code == 0, said
+    assert f'resumed at step {at}' in out and f'{address}: results.json' in out
+    assert second.finish()[:2] == (0, '')
+  assert leaves(left) == leaves(room / 'shared')
+
+
+def leaves(folder) -> list:
+  """The prompt, the answers and their scores, without the clock."""
+  results = json.loads((folder / 'results.json').read_text())
+  for timed in (results, results['tasks']['cb']):
+    del timed['seconds']
+  names = ('prompts/cb.safetensors', 'predictions/cb-dev.jsonl')
+  return [*((folder / name).read_bytes() for name in names), results]
 
 
 @pytest.mark.full

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 
+from ptjax import stop as stop_lib
 from ptjax.stop import StopSignal
 
 
@@ -30,3 +31,10 @@ def test_a_run_in_another_thread_does_not_listen():
   thread.start()
   thread.join()
   assert seen == ['']
+
+
+def test_a_run_can_be_asked_from_within_if_it_listens():
+  assert not stop_lib.ask()
+  with StopSignal().listen() as stop:
+    assert stop_lib.ask() and stop.asked == 'SIGTERM'
+  assert not stop_lib.ask()
