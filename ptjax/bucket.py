@@ -12,7 +12,7 @@ import functools
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -159,26 +159,38 @@ def path(name: str | os.PathLike) -> Path:
   return pathlib.Path(name).expanduser()
 
 
-def copied(name: str) -> pathlib.Path:
+Choice = Callable[[Sequence[str]], Sequence[str]]
+
+
+def copied(name: str, choose: Choice = list) -> pathlib.Path:
   """What a name stands for, on this machine; from a bucket it is copied first.
 
   For small things that are read whole, such as data. The copy lives as long as
   this process, which tells of it by its address.
 
+  Args:
+    choose: of the files of a folder, by their ways from there, those that are
+      needed.
+
   Raises:
     UserError: there is no such file, nor are there any in such a folder.
   """
   place = path(name)
-  return _copy(place) if isinstance(place, Bucket) else place
+  return _copy(place, choose) if isinstance(place, Bucket) else place
 
 
 @functools.cache
-def _copy(place: Bucket) -> pathlib.Path:
-  ways = []
+def _copy(place: Bucket, choose: Choice) -> pathlib.Path:
+  found = []
   if place.key:  # All of a bucket may be anything.
-    ways = [''] if place.is_file() else place.below()
-  if not ways:
+    found = [''] if place.is_file() else place.below()
+  if not found:
     raise UserError(f'{place}: no such file, nor a folder with files in it')
+  ways = choose(found) if found != [''] else found
+  if not ways:
+    raise UserError(
+      f'{place} holds {found[0]!r}, and nothing of use here'
+    )
   here = _copies() / place.bucket / place.key
   for way in ways:
     copy = here / way

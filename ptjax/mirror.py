@@ -74,12 +74,14 @@ def followed(there: bucket.Bucket) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def _unfollowed(there: bucket.Bucket) -> Iterator[pathlib.Path]:
-  """A folder here of a process that writes nothing that is kept."""
-  with tempfile.TemporaryDirectory(prefix='ptjax-') as room:
-    here = pathlib.Path(room).resolve() / (there.name or there.bucket)
-    here.mkdir()
-    progress.call(here, str(there))
+  """A folder here for what nobody keeps; made by who writes there, if any."""
+  room = pathlib.Path(tempfile.gettempdir()).resolve() / f'ptjax-{uuid.uuid4()}'
+  here = room / (there.name or there.bucket)
+  progress.call(here, str(there))
+  try:
     yield here
+  finally:
+    shutil.rmtree(room, ignore_errors=True)
 
 
 def _end(mirror: 'Mirror') -> None:

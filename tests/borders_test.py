@@ -41,7 +41,7 @@ MAY = {
   'tasks': {'tasks'},
   'data': {'bucket', 'data', 'tasks', 'miniature'},
   'weights': {'bucket', 'weights', 'models'},
-  'export': {'export', 'tree', 'weights'},
+  'export': {'bucket', 'export', 'tree', 'weights'},
   'miniature': {'miniature', 'data', 'tasks'},
   'objectives': {'miniature', 'models'},
   'tuned': {'tuned', 'models', 'methods', 'predict', 'tree'},

@@ -4,12 +4,13 @@ import json
 import pathlib
 
 import fake_store
+import numpy as np
 import pytest
 
 from ptjax import bucket, progress, serve
 from ptjax.config import UserError
 from ptjax.data import source
-from ptjax.export import names
+from ptjax.export import bank, names, prompt
 
 
 @pytest.fixture
@@ -97,6 +98,52 @@ def test_no_copy_leaves_its_folder(store, monkeypatch):
     bucket.copied('gs://own/data')
 
 
-def test_prompts_are_to_be_copied():
-  with pytest.raises(UserError, match="prompt 'gs://a/b': .*storage cp"):
-    names.find('gs://a/b')
+def rows(store, name: str, value: float, **record) -> None:
+  own = {'prompt': {'encoder': np.full((2, 3), value, np.float32)}}
+  prompt.write(store.root / name, own, record)
+
+
+def test_prompts_of_a_run_there_are_read_and_nothing_else(store):
+  for task, value in (('cb', 1), ('rte', 2)):
+    rows(store, f'own/run/prompts/{task}.safetensors', value, task=task)
+  for name in ('config.json', 'checkpoints/cb/4/state', 'results.json'):
+    put(store, f'own/run/{name}', {})
+  found = names.find('gs://own/run')
+  assert [(p.name, p.rows[0, 0]) for p in found] == [('cb', 1), ('rte', 2)]
+  assert found[0].path == 'gs://own/run/prompts/cb.safetensors'
+  assert names.find('gs://own/run/', task='rte')[0].name == 'rte'
+  (one,) = names.find('gs://own/run:rte')
+  assert one.rows[0, 0] == 2
+  assert set(store.asked) == {
+    f'own/run/prompts/{task}.safetensors' for task in ('cb', 'rte')
+  }
+
+
+def test_a_file_and_a_bank_there_are_prompts(store):
+  rows(store, 'own/a:b.safetensors', 3, task='cb')
+  assert names.one('gs://own/a:b.safetensors').rows[0, 0] == 3
+  rows(store, 'own/c.safetensors', 4, task='cb')
+  one = names.one('gs://own/c.safetensors')
+  bank.write(store.root / 'own/bank.safetensors', [one])
+  found = names.one('gs://own/bank.safetensors:c')
+  assert found.rows[0, 0] == 4
+  assert found.path == 'gs://own/bank.safetensors (c)'
+
+
+@pytest.mark.parametrize(
+  'name,said',
+  [
+    ('gs://own/model', 'gs://own/model is no run that holds a prompt yet'),
+    ('gs://own/logs', "holds 'a.log', and nothing of use here"),
+    ('gs://own/none', 'gs://own/none: no such file'),
+    ('gs://own/none:cb', 'gs://own/none: no such file'),
+    ('s3://own/run', "'s3://own/run': nothing is read from s3://; copy it"),
+  ],
+)
+def test_what_is_no_prompt_there_is_told(store, name, said):
+  for file in ('model/config.json', 'model/model.safetensors', 'logs/a.log'):
+    put(store, f'own/{file}', {})
+  with pytest.raises(UserError) as error:
+    names.find(name)
+  assert said in progress.told(str(error.value))
+  assert 'own/model/model.safetensors' not in store.asked

@@ -200,12 +200,13 @@ def test_a_run_in_a_bucket_goes_on_on_another_machine(room, monkeypatch):
 
 
 def test_a_model_in_a_bucket_is_scored_as_the_one_here(room):
-  """By its own tokenizer, which lies there, too, as the data do."""
-  for name in ('model', 'data'):
+  """By its own tokenizer, which lies there, too, as data and prompts do."""
+  for name in ('model', 'data', 'straight'):
     shutil.copytree(room / name, room / 'store/models/tiny' / name)
   with fake_store.serving(room / 'store'):
     said = run(
-      *(room, 'there', '--mode=evaluate', f'--prompt={room / "straight"}'),
+      *(room, 'there', '--mode=evaluate'),
+      '--prompt=gs://models/tiny/straight',
       model='gs://models/tiny/model',
       data='gs://models/tiny/data',
     )

@@ -4,11 +4,13 @@ Owns what `--prompt=A,B,…` may be. Reads through the file of each format; load
 no model.
 """
 
+import dataclasses
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 
+from ptjax import bucket
 from ptjax.config import UserError, nearest
 from ptjax.export import bank, multitask, npy, peft, prompt
 from ptjax.export.prompt import Prompt
@@ -21,7 +23,8 @@ def find(names: str, *, task: str = '') -> list[Prompt]:
     names: joined by commas, each a prompt file, a bank, a .npy array, a
       checkpoint folder of google-research/prompt-tuning, the folder of an
       adapter of PEFT, of a run or of prompts. Of several in one place
-      `PLACE:NAME` is the one called so.
+      `PLACE:NAME` is the one called so. What lies in a bucket (gs://) is
+      copied first, no more of it than is read.
     task: of runs and banks only the prompts of this task are taken; '' takes
       all. A file that is named itself is taken whatever its task.
 
@@ -31,19 +34,21 @@ def find(names: str, *, task: str = '') -> list[Prompt]:
   words = [w.strip() for w in names.split(',') if w.strip()]
   if pathlib.Path(names).expanduser().exists():
     words = [names]  # its name has a comma
+  for word in words:
+    scheme, mark, _ = word.partition('://')
+    if mark and not word.startswith(bucket.SCHEME):
+      raise UserError(
+        f'prompt {word!r}: nothing is read from {scheme}://; copy it here, or '
+        f'to {bucket.SCHEME}'
+      )
   places = [_place(word) for word in words]
-  if far := [word for word in words if '://' in word]:
-    raise UserError(
-      f'prompt {far[0]!r}: prompts are read from this machine; copy it here '
-      '(gcloud storage cp -r)'
-    )
-  missing = [w for w, (path, _) in zip(words, places) if not path.exists()]
+  missing = [w for w, p in zip(words, places) if not p.path.exists()]
   if missing:
     raise UserError(
       f'prompt {", ".join(map(repr, missing))}: no such file or folder; give a '
       'prompt file, a bank, or the folder of a run or an adapter'
     )
-  return _distinct([p for place in places for p in _called(*place, task)])
+  return _distinct([p for place in places for p in _called(place, task)])
 
 
 def one(name: str, *, task: str = '') -> Prompt:
@@ -75,20 +80,61 @@ def rows(name: str) -> np.ndarray:
   return one(name).rows
 
 
-def _place(word: str) -> tuple[pathlib.Path, str]:
-  """(path, the name of one prompt there or '')"""
+@dataclasses.dataclass(frozen=True)
+class _Place:
+  """Where prompts are read, the name of one of them or '', and of a copy
+  where it is from."""
+
+  path: pathlib.Path
+  name: str = ''
+  origin: str = ''
+
+
+def _place(word: str) -> _Place:
+  if word.startswith(bucket.SCHEME):
+    return _place_in_bucket(word)
   path = pathlib.Path(word).expanduser()
   place, _, name = word.rpartition(':')
   inside = pathlib.Path(place).expanduser()
   if not path.exists() and place and inside.exists():
-    return inside, name
-  return path, ''
+    return _Place(inside, name)
+  return _Place(path)
 
 
-def _called(path: pathlib.Path, name: str, task: str) -> list[Prompt]:
+def _place_in_bucket(word: str) -> _Place:
+  place, _, name = word.rpartition(':')
+  whole = bucket.parse(word)
+  if name.startswith('//') or whole.is_file() or whole.below():
+    place, name = word, ''
+  return _Place(bucket.copied(place, _read_of), name, place.rstrip('/'))
+
+
+def _read_of(ways: Sequence[str]) -> list[str]:
+  """Of the files of a folder those that `_of` asks for.
+
+  A run's checkpoints and a model's weights are not among them.
+  """
+  adapter = [way for way in ways if way in peft.FILES]
+  run = [way for way in ways if way.startswith('prompts/')]
+  config = [way for way in ways if way == 'config.json']
+  return (
+    adapter
+    or run
+    or config
+    or [w for w in ways if w.endswith(('.safetensors', '.txt', npy.NAME))]
+  )
+
+
+def _called(place: _Place, task: str) -> list[Prompt]:
+  path, name = place.path, place.name
+  found = _of(path, '' if name else task)
+  if place.origin:
+    found = [
+      dataclasses.replace(p, path=p.path.replace(str(path), place.origin))
+      for p in found
+    ]
   if not name:
-    return _of(path, task)
-  found = _of(path, '')
+    return found
   chosen = [p for p in found if p.name == name]
   if not chosen:
     raise UserError(

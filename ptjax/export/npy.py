@@ -16,7 +16,7 @@ from ptjax import files
 from ptjax.config import UserError
 
 # The array as .npy without the suffix, under a folder for each step.
-_STEPS, _STEP, _NAME = (
+_STEPS, _STEP, NAME = (
   'numpy_checkpoints',
   re.compile(r'checkpoint_(\d+)'),
   'encoder.prompt.prompt.prompt',
@@ -47,7 +47,7 @@ def write_step(
   folder: str | os.PathLike, prompt_PxD: Any, *, step: int
 ) -> pathlib.Path:
   """The file that google-research/prompt-tuning would write under `folder`."""
-  path = pathlib.Path(folder) / _STEPS / f'checkpoint_{step}' / _NAME
+  path = pathlib.Path(folder) / _STEPS / f'checkpoint_{step}' / NAME
   return write(path, prompt_PxD)
 
 
@@ -97,18 +97,18 @@ def _find(path: pathlib.Path) -> pathlib.Path:
     return path
   if not path.exists():
     raise UserError(f'{path}: no such file or folder; name a prompt file')
-  if (path / _NAME).is_file():
-    return path / _NAME
+  if (path / NAME).is_file():
+    return path / NAME
   steps = {}
   for folder in (path / _STEPS, path):
-    for found in folder.glob(f'checkpoint_*/{_NAME}'):
+    for found in folder.glob(f'checkpoint_*/{NAME}'):
       match = _STEP.fullmatch(found.parent.name)
       if match:
         steps[int(match[1])] = found
   if not steps:
     raise UserError(
-      f'{path} holds no prompt: neither {_NAME} nor '
-      f'{_STEPS}/checkpoint_STEP/{_NAME}; name a prompt file'
+      f'{path} holds no prompt: neither {NAME} nor '
+      f'{_STEPS}/checkpoint_STEP/{NAME}; name a prompt file'
     )
   return steps[max(steps)]
 

@@ -31,6 +31,7 @@ CONFIG, MODEL, PICKLE = (
   'adapter_model.safetensors',
   'adapter_model.bin',
 )
+FILES = (CONFIG, MODEL, PICKLE)
 VERSION = '0.21.2'  # of PEFT, which writes its own into a config
 _TENSOR = 'prompt_embeddings'
 _KINDS = {'SEQ_2_SEQ_LM': 'encoder-decoder', 'CAUSAL_LM': 'decoder-only'}
@@ -88,9 +89,9 @@ class Base:
 
 def is_adapter(path: pathlib.Path) -> bool:
   """Whether a path is the folder of an adapter, or a file of one."""
-  if path.name in (CONFIG, MODEL, PICKLE):
+  if path.name in FILES:
     return path.is_file()
-  return any((path / name).is_file() for name in (CONFIG, MODEL, PICKLE))
+  return any((path / name).is_file() for name in FILES)
 
 
 def read(path: pathlib.Path) -> Prompt:
