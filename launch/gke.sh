@@ -8,7 +8,8 @@
 #          launch/gke.sh [--dry-run] run gpu FLAG …
 #        NAME=a launch/gke.sh [--dry-run] logs | delete
 #   FLAG …: of python -m ptjax.main; --workdir is under /shared, which is CLAIM,
-#   a volume claim that all pods may write (ReadWriteMany).
+#   a volume claim that all pods may write (ReadWriteMany), or it is gs://….
+#   CLAIM: not needed then; /shared is an empty folder of each pod.
 #   CHIPS: TPU chips or GPUs a host.
 # These may be set, too:
 #   NAMESPACE, RESTARTS (default 10)
@@ -23,6 +24,7 @@ verb=${1:-}
 if (($#)); then shift; fi
 need NAME my-run
 : "${POLL:=30}" "${KEEP:=}" "${NAMESPACE:=}" "${RESTARTS:=10}" "${TOPOLOGY:=}"
+: "${CLAIM:=}"
 kubectl=(kubectl)
 [[ -z $NAMESPACE ]] || kubectl+=("--namespace=$NAMESPACE")
 keys=(NAME IMAGE CLAIM ACCELERATOR TOPOLOGY HOSTS CHIPS RESTARTS)
@@ -61,6 +63,8 @@ json() {
 fill() {
   local text key devices flags
   text=$(< "$1")
+  [[ -n $CLAIM ]] ||
+    text=${text/persistentVolumeClaim:*claimName: \$CLAIM/emptyDir: {\}}
   flags=$(json "${@:2}")
   devices=$(seq -s , 0 $((CHIPS - 1)))
   for key in "${keys[@]}"; do
@@ -112,7 +116,7 @@ run() {
     refuse "run ${kind:-…} must be run tpu or run gpu"
   shift
   need IMAGE "registry/ptjax:$kind"
-  need CLAIM shared
+  [[ $(workdir_of "$@") == gs://* ]] || need CLAIM shared
   need ACCELERATOR tpu-v5-lite-podslice
   [[ $kind == gpu ]] || need TOPOLOGY 4x4
   need HOSTS 4

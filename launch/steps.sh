@@ -28,15 +28,23 @@ need_program() {
     refuse "$1 is not installed or not on PATH; --dry-run needs none"
 }
 
-# FLAG …: refuses flags of ptjax.main whose --workdir ends with the machine.
-need_workdir() {
+# FLAG …: what --workdir among flags of ptjax.main names.
+workdir_of() {
   local word found=
   for word; do
     [[ $word != --workdir=* ]] || found=${word#--workdir=}
   done
-  [[ $found == /* ]] || refuse "--workdir=${found:-…} must be an absolute" \
-    'folder that all hosts share and that outlives them; name it with' \
-    '--workdir=/FOLDER behind the verb'
+  printf '%s' "$found"
+}
+
+# FLAG …: refuses flags of ptjax.main whose --workdir ends with the machine.
+need_workdir() {
+  local found
+  found=$(workdir_of "$@")
+  [[ $found == /* || $found == gs://?*/?* ]] ||
+    refuse "--workdir=${found:-…} must be an absolute folder that all hosts" \
+      'share and that outlives them, or one in a bucket; name it with' \
+      '--workdir=/FOLDER or --workdir=gs://BUCKET/FOLDER behind the verb'
 }
 
 # WORD …: as a shell reads them again.

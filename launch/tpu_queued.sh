@@ -4,7 +4,8 @@
 # usage: NAME=a ZONE=us-west4-a TYPE=v5litepod-16 \
 #          launch/tpu_queued.sh [--dry-run] run FLAG …
 #        NAME=a ZONE=us-west4-a launch/tpu_queued.sh [--dry-run] logs | delete
-#   FLAG …: of python -m ptjax.main; --workdir is a folder all hosts share.
+#   FLAG …: of python -m ptjax.main; --workdir is a folder all hosts share, or
+#   gs://….
 # These may be set, too:
 #   PROJECT, SPOT=1
 #   VERSION   the hosts' software; by default the one for TYPE

@@ -188,9 +188,7 @@ def _copy(place: Bucket, choose: Choice) -> pathlib.Path:
     raise UserError(f'{place}: no such file, nor a folder with files in it')
   ways = choose(found) if found != [''] else found
   if not ways:
-    raise UserError(
-      f'{place} holds {found[0]!r}, and nothing of use here'
-    )
+    raise UserError(f'{place} holds {found[0]!r}, and nothing of use here')
   here = _copies() / place.bucket / place.key
   for way in ways:
     copy = here / way

@@ -83,6 +83,18 @@ def test_shellcheck_finds_nothing():
     ('gke.sh', ['run', 'gpu', *FLAGS], {**GKE, 'IMAGE': 'a b'}, 'IMAGE=a b'),
     ('gke.sh', ['run', 'cpu', *FLAGS], GKE, 'run cpu must be run tpu or'),
     ('gke.sh', ['run', 'gpu'], GKE, '--workdir=… must be an absolute folder'),
+    (
+      'gke.sh',
+      ['run', 'gpu', '--workdir=gs://a'],
+      GKE,
+      '--workdir=gs://a must',
+    ),
+    (
+      'gke.sh',
+      ['run', 'tpu', *FLAGS],
+      {**GKE, 'CLAIM': ''},
+      'CLAIM is not set',
+    ),
     ('slurm.sbatch', FLAGS, {}, 'there is no SLURM_JOB_ID'),
     (
       'slurm.sbatch',
@@ -152,6 +164,18 @@ def test_a_jobset_says_who_the_pods_are(place, kind):
       'JAX_LOCAL_DEVICE_IDS': '0,1,2,3',
     }
     assert limits == {'nvidia.com/gpu': 4}
+
+
+@pytest.mark.parametrize('kind', ['tpu', 'gpu'])
+def test_a_jobset_whose_folder_is_in_a_bucket_needs_no_claim(place, kind):
+  yaml = pytest.importorskip('yaml', reason='PyYAML is not installed')
+  flags = [*FLAGS, '--workdir=gs://mine/runs/a']
+  code, _, said = place.do('gke.sh', 'run', kind, *flags, **GKE | {'CLAIM': ''})
+  assert code == 0, said
+  made = yaml.safe_load(place.read('applied'))
+  (group,) = made['spec']['replicatedJobs']
+  shared, *_ = group['template']['spec']['template']['spec']['volumes']
+  assert shared == {'name': 'shared', 'emptyDir': {}}
 
 
 def test_a_dry_run_of_a_jobset_says_each_command_and_does_none(place):
