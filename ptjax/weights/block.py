@@ -5,10 +5,13 @@ eight bits and their scales) and how any part of that is cut out of the files.
 Knows no format, no family and no device.
 """
 
+import collections
+import concurrent.futures
 import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +19,9 @@ from ptjax.models import int8
 from ptjax.weights import table
 
 _CHUNK = 1 << 20  # values read at a time: 4 MiB of float32
+
+# Of a file that is far: so many are on their way at once, each above its share.
+_AHEAD = 8
 
 Index = tuple[slice, ...]  # of whole numbers, along each of our axes
 
@@ -126,11 +132,46 @@ def _pieces(
   first, rest = index[0], index[1:]
   view = row.view or row.shape
   group = row.shape[0] // view[0]  # rows of the file in one of the view
-  for layer, name in enumerate(names):
-    for start, stop in chunks(view, first.start, first.stop):
-      rows = source.read(name, start * group, stop * group)
-      rows = rows.reshape(stop - start, *view[1:])[(slice(None), *rest)]
-      yield layer, slice(start - first.start, stop - first.start), rows
+  parts = [
+    (layer, start, stop)
+    for layer in range(len(names))
+    for start, stop in chunks(view, first.start, first.stop)
+  ]
+
+  def read(part: tuple[int, int, int]) -> np.ndarray:
+    layer, start, stop = part
+    return source.read(names[layer], start * group, stop * group)
+
+  for part, rows in _in_order(read, parts, ahead=_AHEAD if source.far else 1):
+    layer, start, stop = part
+    rows = rows.reshape(stop - start, *view[1:])[(slice(None), *rest)]
+    yield layer, slice(start - first.start, stop - first.start), rows
+
+
+def _in_order(
+  read: Callable[[Any], np.ndarray], parts: Sequence[Any], *, ahead: int
+) -> Iterator[tuple[Any, np.ndarray]]:
+  """(part, what is read of it); at most `ahead` are held or awaited."""
+  if ahead == 1 or len(parts) == 1:
+    for part in parts:
+      yield part, read(part)
+    return
+  awaited: collections.deque[Any] = collections.deque()
+  with concurrent.futures.ThreadPoolExecutor(ahead) as pool:
+    try:
+      for part in parts:
+        if len(awaited) == ahead:
+          yield _next(awaited)
+        awaited.append((part, pool.submit(read, part)))
+      while awaited:
+        yield _next(awaited)
+    finally:
+      pool.shutdown(cancel_futures=True)
+
+
+def _next(awaited: collections.deque) -> tuple[Any, np.ndarray]:
+  part, reading = awaited.popleft()
+  return part, reading.result()
 
 
 def _as_filed(block: np.ndarray, row: table.Tensor) -> list[np.ndarray]:

@@ -27,7 +27,7 @@ class Safetensors:
   """One safetensors file, of which only what is asked for is read."""
 
   def __init__(self, path: bucket.Path):
-    self.path = path
+    self.path, self.far = path, isinstance(path, bucket.Bucket)
     self._entries, self._begin = _header(path)
     self.shapes = {
       name: tuple(entry['shape']) for name, entry in self._entries.items()
@@ -89,6 +89,7 @@ class Folder:
   def __init__(self, parts: Mapping[str, table.Source]):
     self._parts = dict(parts)
     self.shapes = {name: part.shapes[name] for name, part in parts.items()}
+    self.far = any(part.far for part in parts.values())
 
   def read(self, name: str, start: int, stop: int) -> np.ndarray:
     return self._parts[name].read(name, start, stop)

@@ -81,7 +81,7 @@ class Checkpoint:
   """A T5X checkpoint as a source, under canonical names."""
 
   def __init__(self, folder: bucket.Path):
-    self.folder = folder
+    self.folder, self.far = folder, isinstance(folder, bucket.Bucket)
     self._leaves: dict[str, Any] = {}
     self.shapes: dict[str, tuple[int, ...]] = {}
     names: dict[str, str] = {}

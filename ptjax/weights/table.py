@@ -55,9 +55,15 @@ class Tensor:
 
 
 class Source(Protocol):
-  """A foreign file or folder of files, read lazily."""
+  """A foreign file or folder of files, read lazily.
+
+  Attributes:
+    far: whether an answer takes long to come and several come no later, as
+      from a bucket. `read` is then called from several threads.
+  """
 
   shapes: Mapping[str, tuple[int, ...]]
+  far: bool
 
   def read(self, name: str, start: int, stop: int) -> np.ndarray:
     """Rows start to stop (of axis 0) of a tensor, in the file's own type."""
@@ -70,6 +76,7 @@ class View:
   def __init__(self, source: Source, names: Mapping[str, str]):
     self._source, self._names = source, dict(names)
     self.shapes = {new: source.shapes[old] for new, old in names.items()}
+    self.far = source.far
 
   def read(self, name: str, start: int, stop: int) -> np.ndarray:
     return self._source.read(self._names[name], start, stop)

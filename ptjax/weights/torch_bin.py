@@ -60,6 +60,7 @@ class TorchBin:
     self.path = path
     self._tensors = _describe(path)
     self.shapes = {name: t.shape for name, t in self._tensors.items()}
+    self.far = False
 
   def read(self, name: str, start: int, stop: int) -> np.ndarray:
     tensor = self._tensors[name]

@@ -408,6 +408,7 @@ class Counted:
 
   def __init__(self, source):
     self.source, self.shapes, self.values = source, source.shapes, 0
+    self.far = source.far
 
   def read(self, name, start, stop):
     rows = self.source.read(name, start, stop)
