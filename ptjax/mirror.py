@@ -4,8 +4,9 @@ An object store neither appends nor renames nor locks. So a run works in a
 folder of this machine, and what is whole in it goes to the bucket while it
 runs. A list of its files, files.json, is written behind them, and only over the
 list that this run knows: of two runs the later one has the folder, and the
-other one ends. Owns that folder, the list and their order. Knows of a run the
-names of what is not whole, and of the file that speaks of others.
+other one ends. Of several processes it is the first one's folder. Owns that
+folder, the list and their order. Knows of a run the names of what is not whole,
+and of the file that speaks of others.
 """
 
 import concurrent.futures
