@@ -136,6 +136,10 @@ def test_what_stands_beside_an_input_can_be_left_out_of_a_row(method, family):
   front = found.made.method.front
   if not front:
     pytest.skip('nothing stands beside the input')
+  if 'input' in found.tuned:
+    pytest.skip(
+      'it changes every piece that is read; serving refuses such rows'
+    )
   rows = batch() | {'front': np.asarray([0, front, 0, front], np.int32)}
   both, _ = program(found.made, found.tuned, found.frozen, rows)
   said = np.zeros_like(both)

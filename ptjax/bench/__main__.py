@@ -117,6 +117,7 @@ def _real(asked: argparse.Namespace) -> dict[str, Any]:
     'dtypes': asked.dtype,
     'batches': asked.batch,
     'tasks': asked.tasks,
+    'works': asked.works,
   }
   plan = real.Plan(
     asked.data,
@@ -230,6 +231,7 @@ def _of_real(kinds: Any) -> None:
     ('shapes', 'small, base, large, xl; of random weights'),
     ('dtype', 'float32, bfloat16'),
     ('tasks', 'cb, rte, wic, boolq, multirc'),
+    ('works', 'train, rank, generate'),
   ):
     parser.add_argument(f'--{flag}', type=_words, default=(), help=what)
   parser.add_argument('--batch', type=_counts, default=(), help='rows')

@@ -1,14 +1,14 @@
 """A T5 on rows of real lengths: against PEFT, and against one fixed length.
 
-Owns passes over examples from their text: tokenising, batching and updates, the
-order of each side its own, and what share of the positions is padding. Rows of
-one length are in `t5`.
+Owns which examples, what is asked of them and what share of the positions is
+padding; what each side does is in `real_sides`. Rows of one length are in `t5`.
 """
 
 import dataclasses
 import functools
 import itertools
 import pathlib
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,18 +24,23 @@ from ptjax.bench import (
   pairs,
   peft_side,
   random_t5,
-  t5_sides,
+  real_sides,
   tables,
   versus,
   versus_tables,
 )
 from ptjax.config import UserError
-from ptjax.data import batch, pipeline, source, tokenizer
+from ptjax.data import pipeline, source, tokenizer
 from ptjax.tasks import base
 from ptjax.tasks.base import Example
 
 TASKS = ('cb', 'rte', 'wic', 'boolq', 'multirc')
-LENGTH = 512  # pieces of an input at most; the fixed length of T5X's recipe
+# Passes: of updates, of the likeliest choices, of greedy text.
+WORKS = ('train', 'rank', 'generate')
+# Times PEFT's speed aimed at, on a CPU and on a GPU.
+TIMES = {'train': (1.5, 2.0), 'rank': (2.0, 3.0), 'generate': (2.0, 3.0)}
+# Answers that may differ where near ties go either way.
+OTHER = {'float32': 0.02, 'bfloat16': 1.0}
 REAL = 0.85  # of the positions computed, at least
 FIXED = {'cb': 3.0, 'rte': 3.0, 'wic': 3.0}  # times its speed, at least
 
@@ -57,6 +62,7 @@ class Plan:
   dtypes: tuple[str, ...] = versus.DTYPES
   batches: tuple[int, ...] = (8, 32)
   tasks: tuple[str, ...] = TASKS
+  works: tuple[str, ...] = WORKS
   prompt: int = 100
   examples: int = 256
   fixed: bool = True
@@ -75,6 +81,8 @@ def check(plan: Plan) -> None:
     config_lib.one_of('--dtype', name, versus.DTYPES)
   for name in plan.tasks:
     config_lib.one_of('--tasks', name, TASKS)
+  for name in plan.works:
+    config_lib.one_of('--works', name, WORKS)
   for flag, folder in (('data', plan.data), ('tokenizer', plan.pieces)):
     if not pathlib.Path(folder).is_dir():
       raise UserError(
@@ -113,7 +121,7 @@ def run(
   """
   check(plan)
   missing = '' if peer else peft_side.missing()
-  peer = peer or (None if missing else t5_sides.Peft)
+  peer = peer or (None if missing else real_sides.Peft)
   drawn = {task: _drawn(plan, task) for task in plan.tasks}
   rows = []
   with tempfile.TemporaryDirectory(prefix='ptjax-bench-') as room:
@@ -125,10 +133,13 @@ def run(
       ours = functools.partial(_ours, folder, plan, dtype)
       theirs = peer and functools.partial(versus.theirs, peer, folder, dtype)
       with apart.sides(held, _pass, ours, theirs) as sides:
-        for task, size in itertools.product(plan.tasks, plan.batches):
-          versus.tell(f'{model}, {dtype}, batch {size}: {task}')
-          about = {'model': model, 'dtype': dtype, 'batch': size, 'input': task}
-          rows.append(about | _row(plan, task, drawn[task], size, sides, clock))
+        for task, size, work in itertools.product(
+          plan.tasks, plan.batches, plan.works
+        ):
+          versus.tell(f'{model}, {dtype}, batch {size}: {task}, {work}')
+          about = {'model': model, 'dtype': dtype, 'batch': size}
+          about |= {'input': task, 'work': work}
+          rows.append(about | _row(plan, about, drawn[task], sides, clock))
   return {'missing': missing, 'rows': rows}
 
 
@@ -142,7 +153,7 @@ def _drawn(plan: Plan, task: str) -> list[Example]:
   return found
 
 
-def _ours(folder: pathlib.Path, plan: Plan, dtype: str) -> t5_sides.Ours:
+def _ours(folder: pathlib.Path, plan: Plan, dtype: str) -> real_sides.Ours:
   heap.keep_on_cpu()
   settings = {
     'model': str(folder),
@@ -152,94 +163,104 @@ def _ours(folder: pathlib.Path, plan: Plan, dtype: str) -> t5_sides.Ours:
     'method.init': 'vocabulary',
   }
   made = assemble.parts(config_lib.update(config_lib.default(), settings))
-  return t5_sides.Ours(made)
+  return real_sides.Ours(made)
 
 
 def _pass(
   side: Any,
   plan: Plan,
   found: Sequence[Example],
+  work: str,
   size: int,
-  buckets: tuple[int, ...] = (),
+  length: int = 0,
 ) -> Callable[[], Any]:
-  """One over all examples, whose batches each side makes itself."""
-  if not isinstance(side, t5_sides.Ours):
-    how = {'size': size, 'length': LENGTH}
-    return functools.partial(side.pass_over, found, plan.pieces, **how)
-
-  def one():
-    made = batches(found, side.tokenizer, size=size, buckets=buckets)
-    return side.pass_over(made)
-
-  return one
+  """One over all examples, from text; `length` of ours, 0 = as a run's."""
+  if isinstance(side, real_sides.Ours):
+    how = {'size': size}
+    if work == 'train':
+      how['buckets'] = (length,) if length else ()
+      return functools.partial(side.train_over, found, **how)
+    return functools.partial(side.answers_over, found, by=work, **how)
+  how = {'size': size}
+  if work == 'generate':
+    made = real_sides.split(found, tokenizer.load(plan.pieces), size=size)
+    how['count'] = made.target_length
+  one = getattr(side, f'{work}_over')
+  return functools.partial(one, found, plan.pieces, **how)
 
 
 def _row(
   plan: Plan,
-  task: str,
+  about: dict[str, Any],
   found: Sequence[Example],
-  size: int,
   sides: tuple[Any, Any],
   clock: Callable,
 ) -> dict[str, Any]:
-  """One task in batches of one size.
+  """One work on one task in batches of one size.
 
   'ours' and 'theirs' are seconds of a pass over 'examples'; 'times' and
   'fixed_times' what PEFT and the fixed length take of them, pair by pair;
-  'real' the shares of positions that are a piece or a virtual token.
+  'same' the share of answers that differ; 'real' the shares of positions that
+  are a piece or a virtual token.
   """
+  size, work = about['batch'], about['work']
   ours, theirs = sides
   pieces = tokenizer.load(plan.pieces)
-  lengths = [len(row.inputs) for row in _encode(found, pieces)]
+  lengths = [len(row.inputs) for row in real_sides.encode(found, pieces)]
+  training = work == 'train'
   out = {
-    'work': 'pass',
     'prompt': plan.prompt,
-    'examples': len(found) // size * size,
+    'examples': len(found) // size * size if training else len(found),
     'pieces': float(np.mean(lengths)),
     'load': versus.load(),
-    'at_least': 1.5 if jax.default_backend() == 'cpu' else 2.0,
-    'real': _shares(plan, found, lengths, size, pieces),
+    'at_least': TIMES[work][jax.default_backend() != 'cpu'],
   }
+  if training:
+    out['real'] = _shares(plan, found, lengths, size, pieces)
 
-  work = plan, found, size
-  mine = ours.of(*work)
+  what = plan, found, work, size
+  mine = ours.of(*what)
   timing = {'repeats': plan.repeats, 'clock': clock, 'least': 0.0}
-  other = theirs.of(*work) if theirs else mine
-  pair = pairs.measure(mine, other, **timing)
+  if theirs and not training:
+    out['same'] = _differ(about, ours.answer(*what), theirs.answer(*what))
+  pair = pairs.measure(mine, theirs.of(*what) if theirs else mine, **timing)
   out |= versus.seconds_of('ours', pair.first)
   if theirs:
     out |= versus.seconds_of('theirs', pair.second)
     out['times'] = dataclasses.asdict(pair.ratio)
-  if plan.fixed:
-    fixed = ours.of(*work, (LENGTH,))
+  if plan.fixed and training:
+    fixed = ours.of(*what, real_sides.LENGTH)
     pair = pairs.measure(mine, fixed, **timing | {'repeats': 1})
     out['fixed_times'] = pair.ratio.median
-    out['fixed_at_least'] = FIXED.get(task)
+    out['fixed_at_least'] = FIXED.get(about['input'])
   return out
 
 
-def _encode(
-  found: Sequence[Example], pieces: tokenizer.Tokenizer
-) -> list[batch.Encoded]:
-  return batch.encode(found, pieces, input_length=LENGTH)[0]
+def _differ(
+  about: dict[str, Any], ours: Sequence[str], theirs: Sequence[str]
+) -> float:
+  """The share of answers that are not the other side's.
+
+  Raises:
+    RuntimeError: more than near ties explain: no ratio would mean anything.
+  """
+  other = [
+    pair
+    for pair in zip(ours, theirs, strict=True)
+    if _letters(pair[0]) != _letters(pair[1])
+  ]
+  share = len(other) / len(ours)
+  if share > OTHER[about['dtype']]:
+    raise RuntimeError(
+      f'{about}: {share:.2f} of the answers differ, as {other[0][0]!r} here '
+      f'from {other[0][1]!r} there'
+    )
+  return share
 
 
-def batches(
-  found: Sequence[Example],
-  pieces: tokenizer.Tokenizer,
-  *,
-  size: int,
-  buckets: tuple[int, ...] = (),
-) -> Iterator[batch.Batch]:
-  """The batches of a run's first pass, from text; see `data.split`."""
-  encoded = _encode(found, pieces)
-  buckets = buckets or batch.choose_buckets(
-    [len(row.inputs) for row in encoded], max_length=LENGTH, rows=size
-  )
-  made = pipeline.train_batches(
-    encoded, batch_size=size, buckets=buckets, seed=0
-  )
-  return itertools.islice(made, len(found) // size)
+def _letters(text: str) -> str:
+  """Without pieces that are no words, which each side writes in its way."""
+  return re.sub(r'<\w+>|\W', '', text)
 
 
 def _shares(
@@ -251,7 +272,8 @@ def _shares(
 ) -> dict[str, float]:
   """Of the encoder's positions: 'ours', of the longest of a batch in random
   order 'longest', and 'fixed'."""
-  made = list(batches(found, pieces, size=size))
+  split = real_sides.split(found, pieces, size=size)
+  made = list(real_sides.first_epoch(split, size=size))
   real = sum(int(each['input_mask'].sum()) for each in made)
   mixed = np.array(lengths)[: len(lengths) // size * size].reshape(-1, size)
   front, rows = plan.prompt, len(made) * size
@@ -262,15 +284,16 @@ def _shares(
   return {
     'ours': share(real, sum(each['input_mask'].size for each in made)),
     'longest': share(mixed.sum(), size * mixed.max(axis=1).sum()),
-    'fixed': share(real, LENGTH * rows),
+    'fixed': share(real, real_sides.LENGTH * rows),
   }
 
 
 _HEAD = [
-  *('model', 'dtype', 'batch', 'task', 'examples', 'pieces'),
-  *('ptjax, examples/s', 'PEFT', 'times as fast', 'at least', ''),
-  *(f'times the speed of {LENGTH}', 'at least', ''),
-  *('real or prompt', 'longest of batch', f'fixed {LENGTH}', 'load'),
+  *('model', 'dtype', 'batch', 'task', 'work', 'examples', 'pieces'),
+  *('ptjax, examples/s', 'PEFT', 'times as fast', 'at least', '', 'differ'),
+  *(f'times the speed of {real_sides.LENGTH}', 'at least', ''),
+  *('real or prompt', 'longest of batch'),
+  *(f'fixed {real_sides.LENGTH}', 'load'),
 ]
 
 
@@ -281,6 +304,12 @@ def tell(found: dict[str, Any]) -> Iterator[str]:
     yield found['missing']
   rows = found['rows']
   yield writer.table([_HEAD, *map(_told, rows)])
+  yield from _padding([row for row in rows if 'real' in row])
+
+
+def _padding(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+  if not rows:
+    return
   low = min(rows, key=lambda row: row['real']['ours'])
   met = 'met' if low['real']['ours'] >= REAL else 'missed'
   yield (
@@ -290,8 +319,8 @@ def tell(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _told(row: dict[str, Any]) -> list[str]:
-  cells = [str(row[key]) for key in ('model', 'dtype', 'batch', 'input')]
-  cells += [str(row['examples']), f'{row["pieces"]:.0f}']
+  keys = ('model', 'dtype', 'batch', 'input', 'work', 'examples')
+  cells = [*(str(row[key]) for key in keys), f'{row["pieces"]:.0f}']
   cells.append(f'{row["examples"] / row["ours"]["median"]:.1f}')
   if 'times' in row:
     times = pairs.Range(**row['times'])
@@ -299,9 +328,10 @@ def _told(row: dict[str, Any]) -> list[str]:
     cells += [
       times.text(),
       *versus_tables.judged(times.median, row['at_least']),
+      f'{row["same"]:.3f}' if 'same' in row else '',
     ]
   else:
-    cells += [''] * 4
+    cells += [''] * 5
   if 'fixed_times' in row:
     fixed = row['fixed_times']
     cells += [
@@ -310,5 +340,7 @@ def _told(row: dict[str, Any]) -> list[str]:
     ]
   else:
     cells += [''] * 3
-  cells += [f'{row["real"][k]:.3f}' for k in ('ours', 'longest', 'fixed')]
+  shares = row.get('real')
+  names = ('ours', 'longest', 'fixed')
+  cells += [f'{shares[key]:.3f}' if shares else '' for key in names]
   return [*cells, '–' if row['load'] is None else f'{row["load"]:.1f}']

@@ -5,16 +5,14 @@ eager torch, as its users write it. Knows no clock.
 """
 
 import pathlib
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from ptjax.bench import our_side, peft_side
-from ptjax.data import batch, tokenizer
+from ptjax.data import batch
 from ptjax.data.batch import Encoded
-from ptjax.tasks.base import Example
 
 
 class Ours(our_side.Ours):
@@ -29,18 +27,6 @@ class Ours(our_side.Ours):
     """The same, of a batch that is made."""
     self._state, metrics = self._made.train_step(self._state, self._frozen, one)
     return metrics['loss'][0], metrics['grad_norm'][0]
-
-  @property
-  def tokenizer(self) -> tokenizer.Tokenizer:
-    """The model's own."""
-    return self._made.tokenizer
-
-  def pass_over(self, batches: Iterable[batch.Batch]) -> Any:
-    """An update on each; of the last, as `update`."""
-    value = None
-    for one in batches:
-      value = self.update(jax.tree.map(lambda x: x[None], one))
-    return value
 
   def rank(self, ids_BxL: np.ndarray, choices_BxCxT: np.ndarray) -> Any:
     """Log-probability in nats of each row's choices, [B, C]."""
@@ -81,7 +67,6 @@ class Peft(peft_side.Side):
   task = 'SEQ_2_SEQ_LM'
   # By itself PEFT gives a decoder half of a prompt that it never reads.
   options = {'num_transformer_submodules': 1}
-  tokens: Any = None  # its tokenizer, once it is read
 
   def load(self, folder: pathlib.Path, dtype: Any) -> Any:
     return self.transformers.AutoModelForSeq2SeqLM.from_pretrained(
@@ -98,29 +83,6 @@ class Peft(peft_side.Side):
     return self.update(
       lambda: self.model(input_ids=ids, attention_mask=mask, labels=labels).loss
     )
-
-  def pass_over(
-    self, examples: Sequence[Example], pieces: str, *, size: int, length: int
-  ) -> Any:
-    """An update on each batch in random order, padded to its longest row.
-
-    Gives what `step` does of the last.
-    """
-    if self.tokens is None:
-      self.tokens = self.transformers.T5Tokenizer.from_pretrained(pieces)
-    order = np.random.default_rng(0).permutation(len(examples))
-    value = None
-    for start in range(0, len(order) - size + 1, size):
-      rows = [examples[i] for i in order[start : start + size]]
-      how = {'return_tensors': 'pt', 'padding': 'longest', 'truncation': True}
-      read = self.tokens([row.inputs for row in rows], max_length=length, **how)
-      said = self.tokens(
-        [row.targets for row in rows], max_length=length, **how
-      )
-      labels = said.input_ids.masked_fill(said.attention_mask == 0, -100)
-      sides = read.input_ids, read.attention_mask, labels
-      value = self.step(*(side.to(self.device) for side in sides))
-    return value
 
   def rank(self, ids_BxL: np.ndarray, choices_BxCxT: np.ndarray) -> Any:
     """Log-probability in nats of each row's choices, a forward pass each."""

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from ptjax.bench import __main__ as command
-from ptjax.bench import apart, random_t5, real
+from ptjax.bench import apart, peft_side, random_t5, real, real_sides
 from ptjax.models.t5 import T5Config
 
 SHIPPED = pathlib.Path(real.__file__).parents[1] / 'miniature' / 't5'
-TINY = T5Config(1200, 16, 8, 24, 1, 1, 2)
+TINY = T5Config(689, 16, 8, 24, 1, 1, 2)
 
 
 @pytest.fixture
@@ -31,23 +31,35 @@ def folder(tmp_path):
 @pytest.fixture(autouse=True)
 def tiny_model(monkeypatch):
   monkeypatch.setitem(random_t5.SIZES, 'tiny', TINY)
-  monkeypatch.setattr(real, 'LENGTH', 96)
+  monkeypatch.setattr(real_sides, 'LENGTH', 96)
 
 
 class Plain:
   """What stands for PEFT's side: it counts the rows of its passes."""
 
-  rows = 0
+  rows = {}
 
   def __init__(self, folder, *, dtype, prompt_PxD, device):
     assert prompt_PxD.shape == (3, 16) and device == 'cpu'
+    type(self).rows = dict.fromkeys(real.WORKS, 0)
 
-  def pass_over(self, examples, pieces, *, size, length):
-    assert length == 96
-    type(self).rows += len(examples) // size * size
+  def begin(self):
+    pass
+
+  def train_over(self, examples, pieces, *, size):
+    self.rows['train'] += len(examples) // size * size
+
+  def rank_over(self, examples, pieces, *, size):
+    self.rows['rank'] += len(examples)
+    return ['lamp' for _ in examples]
+
+  def generate_over(self, examples, pieces, *, size, count):
+    assert count == 4  # the pieces of the longest label and what ends it
+    self.rows['generate'] += len(examples)
+    return ['lamp' for _ in examples]
 
   def wait(self, value):
-    assert value is None
+    return value
 
 
 def plan(folder, **changes):
@@ -56,16 +68,48 @@ def plan(folder, **changes):
   return real.Plan(str(folder), str(SHIPPED), **given | changes)
 
 
-def test_both_sides_pass_over_the_same_number_of_rows(folder):
-  (row,) = real.run(plan(folder), peer=Plain, held=apart.Here)['rows']
-  assert row['examples'] == 8
-  # One pass compiles, one warms up, one is timed.
-  assert Plain.rows == 3 * 8
-  assert row['fixed_at_least'] == 3.0 and row['fixed_times'] > 0
+def test_both_sides_pass_over_the_same_number_of_rows(folder, monkeypatch):
+  monkeypatch.setitem(real.OTHER, 'float32', 1.0)  # Plain knows nothing
+  rows = real.run(plan(folder), peer=Plain, held=apart.Here)['rows']
+  assert [row['work'] for row in rows] == list(real.WORKS)
+  assert [row['examples'] for row in rows] == [8, 11, 11]
+  # One pass compiles, one warms up, one is timed; one more says the answers.
+  assert Plain.rows == {'train': 24, 'rank': 44, 'generate': 44}
+  assert rows[0]['fixed_at_least'] == 3.0 and rows[0]['fixed_times'] > 0
+  assert [row['at_least'] for row in rows] == [1.5, 2.0, 2.0]
   _, table, share = real.tell(
-    {'machine': MACHINE, 'repeats': 1, 'missing': '', 'rows': [row]}
+    {'machine': MACHINE, 'repeats': 1, 'missing': '', 'rows': rows}
   )
   assert 'cb' in table and 'of the positions are real or prompt' in share
+
+
+def test_no_ratio_of_sides_that_do_not_say_the_same(folder):
+  asked = plan(folder, works=('rank',))
+  with pytest.raises(RuntimeError, match='of the answers differ'):
+    real.run(asked, peer=Plain, held=apart.Here)
+
+
+@pytest.mark.skipif(
+  bool(peft_side.missing()), reason='peft, torch, transformers are needed'
+)
+def test_both_sides_say_the_same(folder):
+  asked = plan(folder, prompt=3)
+  room = folder.parent / 'tiny'
+  room.mkdir()
+  random_t5.write(room, TINY)
+  ours = real._ours(room, asked, 'float32')
+  theirs = real_sides.Peft(room, dtype='float32', prompt_PxD=ours.prompt_PxD)
+  found = real.examples(asked, 'cb')
+  for work in ('rank', 'generate'):
+    about = {'dtype': 'float32', 'work': work}
+    sides = [real._pass(s, asked, found, work, 4)() for s in (ours, theirs)]
+    assert real._differ(about, *sides) == 0 and len(sides[0]) == 11
+  assert len(set(sides[0])) > 1  # of the words
+  losses = [
+    side.wait(real._pass(side, asked, found[:4], 'train', 4)())
+    for side in (ours, theirs)
+  ]
+  np.testing.assert_allclose(*losses, rtol=1e-4)  # before the only update
 
 
 MACHINE = {'platform': 'cpu', 'device': 'cpu', 'cores': 2, 'load': None}
@@ -77,7 +121,8 @@ def test_the_shares_are_of_the_positions_that_are_computed(folder):
 
   pieces = tokenizer.load(str(SHIPPED))
   found = real.examples(plan(folder), 'cb')
-  made = list(real.batches(found, pieces, size=4))
+  split = real_sides.split(found, pieces, size=4)
+  made = list(real_sides.first_epoch(split, size=4))
   assert len(made) == 2 and all(len(each['inputs']) == 4 for each in made)
   lengths = [int(row) for each in made for row in each['input_mask'].sum(1)]
   positions = sum(each['inputs'].size for each in made)
@@ -103,6 +148,7 @@ def test_examples_are_drawn_from_all_of_a_split(folder):
     (['--data=/nowhere'], '--data=/nowhere is no folder'),
     (['--shapes=smal'], "did you mean 'small'?"),
     (['--tasks=cbb'], "did you mean 'cb'?"),
+    (['--works=ranks'], "did you mean 'rank'?"),
     (['--batch=64', '--shapes=tiny'], 'fewer than the 64 of a batch'),
   ],
 )
