@@ -105,6 +105,12 @@ def test_both_sides_say_the_same(folder):
     sides = [real._pass(s, asked, found, work, 4)() for s in (ours, theirs)]
     assert real._differ(about, *sides) == 0 and len(sides[0]) == 11
   assert len(set(sides[0])) > 1  # of the words
+  # What was compiled for one pass is there for the next.
+  once = ours._in_batches(4).placed_choices
+  compiled = once._cache_size()
+  real._pass(ours, asked, found, 'rank', 4)()
+  assert ours._in_batches(4).placed_choices is once
+  assert once._cache_size() == compiled > 0
   losses = [
     side.wait(real._pass(side, asked, found[:4], 'train', 4)())
     for side in (ours, theirs)
