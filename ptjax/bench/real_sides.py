@@ -7,7 +7,7 @@ Knows no clock. Arrays of one length are in `t5_sides`.
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -87,36 +87,32 @@ class Peft(t5_sides.Peft):
     self, examples: Sequence[Example], pieces: str, *, size: int
   ) -> list[str]:
     """The likeliest choice of each, by a forward pass for each choice."""
-    self.model.eval()
-    said = []
-    with self.torch.no_grad():
-      for rows in self._batches(examples, size):
-        ids, mask = self._inputs(rows, pieces)
-        nats = [
-          self._nats(ids, mask, self._labels(list(texts), pieces))
-          for texts in zip(*(row.choices for row in rows), strict=True)
-        ]
-        best = self.torch.stack(nats).argmax(dim=0).tolist()
-        said += [row.choices[i] for row, i in zip(rows, best)]
-    return said
+
+    def say(rows: Sequence[Example], ids: Any, mask: Any) -> list[str]:
+      nats = [
+        self._nats(ids, mask, self._labels(list(texts), pieces))
+        for texts in zip(*(row.choices for row in rows), strict=True)
+      ]
+      best = self.torch.stack(nats).argmax(dim=0).tolist()
+      return [row.choices[i] for row, i in zip(rows, best)]
+
+    return self._over(examples, pieces, size, say)
 
   def generate_over(
     self, examples: Sequence[Example], pieces: str, *, size: int, count: int
   ) -> list[str]:
     """What is said to each in at most `count` pieces."""
-    self.model.eval()
-    said = []
-    with self.torch.no_grad():
-      for rows in self._batches(examples, size):
-        ids, mask = self._inputs(rows, pieces)
-        found = self.model.generate(
-          input_ids=ids,
-          attention_mask=mask,
-          max_new_tokens=count,
-          do_sample=False,
-        )
-        said += self.tokens.batch_decode(found, skip_special_tokens=True)
-    return said
+
+    def say(_: Sequence[Example], ids: Any, mask: Any) -> list[str]:
+      found = self.model.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        max_new_tokens=count,
+        do_sample=False,
+      )
+      return self.tokens.batch_decode(found, skip_special_tokens=True)
+
+    return self._over(examples, pieces, size, say)
 
   def wait(self, value: Any) -> Any:
     """Texts are there."""
@@ -130,11 +126,21 @@ class Peft(t5_sides.Peft):
     hits = self.torch.gather(logs, -1, labels.clamp(min=0)[..., None])[..., 0]
     return (hits * (labels != -100)).sum(-1)
 
-  def _batches(
-    self, examples: Sequence[Example], size: int
-  ) -> Iterator[Sequence[Example]]:
-    for start in range(0, len(examples), size):
-      yield examples[start : start + size]
+  def _over(
+    self,
+    examples: Sequence[Example],
+    pieces: str,
+    size: int,
+    say: Callable[..., list[str]],
+  ) -> list[str]:
+    """say(rows, ids, mask) of each batch in order, one list."""
+    self.model.eval()
+    said = []
+    with self.torch.no_grad():
+      for start in range(0, len(examples), size):
+        rows = examples[start : start + size]
+        said += say(rows, *self._inputs(rows, pieces))
+    return said
 
   def _inputs(self, rows: Sequence[Example], pieces: str) -> tuple[Any, Any]:
     read = self._read([row.inputs for row in rows], pieces)
