@@ -103,6 +103,8 @@ def _arrays(source: table.Source, method: str, folder: str) -> Arrays:
   """float32, as ours lie; O in one axis."""
   out: Arrays = {}
   for name, shape in source.shapes.items():
+    if name.endswith('.base_layer.weight'):
+      continue  # the head that a map of it stands beside, as it was: frozen
     match = _TENSOR.fullmatch(name)
     port = match and _PORTS[method].get(match['kind'])
     if not port or len(shape) != 2 or not all(shape):

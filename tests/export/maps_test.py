@@ -117,9 +117,7 @@ def test_peft_loads_what_is_written(method, name, theirs, tmp_path):
 def test_other_maps_and_scales_of_peft_say_the_same_here(
   name, settings, theirs, tmp_path
 ):
-  model = peft_adapters.network(
-    peft_test.MODELS.get(name) or peft_test.MODELS['gpt2'].with_name(name)
-  )
+  model = peft_adapters.network(peft_test.folder_of(name))
   model = peft_maps.adapter(model, 'lora', **settings)
   model.save_pretrained(tmp_path)
   (found,) = names.find(str(tmp_path))

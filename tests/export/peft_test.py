@@ -32,6 +32,12 @@ RARE = [
   for name in MODELS
 ]
 
+
+def folder_of(name: str):
+  """Of a model; not all of those beside GPT-2 are compared everywhere."""
+  return MODELS.get(name) or MODELS['gpt2'].with_name(name)
+
+
 # P-tuning's file holds what its encoder came to.
 WRITTEN = [
   *(
@@ -56,13 +62,13 @@ def theirs():
 
 @functools.cache
 def loaded(name: str) -> load.Loaded:
-  return load.load(str(MODELS[name]), parameters=False)
+  return load.load(str(folder_of(name)), parameters=False)
 
 
 @functools.cache
 def parts(name: str):
   config = config_lib.default()
-  config.model = str(MODELS[name])
+  config.model = str(folder_of(name))
   return config, prompted.with_prompts(config, [])[0]
 
 
