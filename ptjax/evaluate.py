@@ -21,7 +21,7 @@ from ptjax.config import UserError
 from ptjax.data import batch as batch_lib
 from ptjax.data.split import Split
 from ptjax.parts import Parts
-from ptjax.predict import rank
+from ptjax.predict import guess, rank
 from ptjax.tasks.base import Example, Task, short
 
 
@@ -73,7 +73,8 @@ def answer(
 
 def _generated(parts, tuned, frozen, split, *, prompted) -> Answers:
   members: list[list[str]] = []
-  for batch in _batches(parts, split, prompted=prompted):
+  offered = {'with_choices': guessable(split)}
+  for batch in _batches(parts, split, prompted=prompted, **offered):
     ids_ExBxT = _each(
       *(parts.answers, tuned, frozen, split.as_read(batch)),
       max_length=split.target_length,
@@ -221,6 +222,12 @@ def check(parts: Parts, task: Task, split: Split) -> None:
 def rankable(split: Split) -> bool:
   """Whether every example has choices to rank."""
   return all(example.choices for example in split.examples)
+
+
+def guessable(split: Split) -> bool:
+  """Whether greedy text is looked for among the choices first."""
+  counts = {len(example.choices) for example in split.examples}
+  return 0 not in counts and max(counts) <= guess.MOST
 
 
 def write_predictions(

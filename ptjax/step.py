@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from ptjax import cross_entropy, mesh
-from ptjax.predict import beam, rank, sample
+from ptjax.predict import beam, guess, rank, sample
 from ptjax.tuned.base import Batch, Tree, TunedModel
 
 _GREEDY = sample.Greedy()
@@ -226,8 +226,12 @@ def make_choices(
   tuned_model: TunedModel, *, out_shardings: Any = None
 ) -> Callable[..., jax.Array]:
   """A jitted (tuned, frozen, batch) -> (nats_ExBxC, pieces_ExBxC)."""
-  choices = _over_members(tuned_model.choices)
-  return jax.jit(choices, out_shardings=out_shardings)
+
+  def choices(tuned, frozen, batch):
+    read = tuned_model.read(tuned, frozen, batch)
+    return read.choices(rank.log_probs, batch)
+
+  return jax.jit(_over_members(choices), out_shardings=out_shardings)
 
 
 def make_generate(
@@ -261,7 +265,11 @@ def make_answers(
   sampler: sample.Sampler | beam.Beams = _GREEDY,
   out_shardings: Any = None,
 ) -> Callable[..., jax.Array]:
-  """A jitted (tuned, frozen, batch, *, max_length) -> ids_ExBxT."""
+  """A jitted (tuned, frozen, batch, *, max_length) -> ids_ExBxT.
+
+  What a greedy sampler says to a batch with `choices` is looked for among them
+  first, which is sooner done; see `guess`.
+  """
 
   def answers(tuned, frozen, batch, *, max_length):
     def member(tuned, frozen, batch):
@@ -288,30 +296,38 @@ def _generate(
   *,
   max_length: int,
   sampler: sample.Sampler | beam.Beams,
-  **options,
+  rng: jax.Array | None = None,
+  axis_name: str | None = None,
 ) -> jax.Array:
   config = tuned_model.model.config
-  first_BxV, cache = tuned_model.prefill(
-    tuned, frozen, batch, max_length=max_length
-  )
-  found = {
-    'batch_size': batch['inputs'].shape[0],
-    'start_id': getattr(config, 'decoder_start_id', 0),
-    'eos_id': config.eos_id,
-    'pad_id': config.pad_id,
-    'max_length': max_length,
-    'first_BxV': first_BxV,
-  }
+  read = tuned_model.read(tuned, frozen, batch)
+  ends = {'eos_id': config.eos_id, 'pad_id': config.pad_id}
 
   def step_fn(ids_B, cache):
     return tuned_model.decode_step(tuned, frozen, ids_B, cache)
 
-  if isinstance(sampler, beam.Beams):
-    axes = tuned_model.cache_axes
-    return beam.generate(
-      step_fn, cache, beams=sampler, batch_axes=axes, **found
-    )
-  return sample.generate(step_fn, cache, sampler=sampler, **found, **options)
+  def decode():
+    first_BxV, cache = read.prefill(max_length=max_length)
+    found = {
+      'batch_size': batch['inputs'].shape[0],
+      'start_id': getattr(config, 'decoder_start_id', 0),
+      'max_length': max_length,
+      'first_BxV': first_BxV,
+      **ends,
+    }
+    if isinstance(sampler, beam.Beams):
+      axes = tuned_model.cache_axes
+      return beam.generate(
+        step_fn, cache, beams=sampler, batch_axes=axes, **found
+      )
+    how = {'sampler': sampler, 'rng': rng, 'axis_name': axis_name}
+    return sample.generate(step_fn, cache, **found, **how)
+
+  if 'choices' not in batch or not isinstance(sampler, sample.Greedy):
+    return decode()
+  greedy_BxC = read.choices(rank.greedy, batch)
+  guessed = guess.said(greedy_BxC, batch, max_length=max_length, **ends)
+  return guess.or_decode(guessed, decode, axis_name=axis_name)
 
 
 MEMBERS = 'members'

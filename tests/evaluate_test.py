@@ -67,6 +67,20 @@ def test_answers_stand_in_the_order_of_the_examples(made, by):
   assert len(set(answers)) > 1
 
 
+@pytest.mark.parametrize('count,offered', [(0, False), (4, True), (5, False)])
+def test_greedy_text_is_looked_for_among_a_few_choices(made, count, offered):
+  built, _, dev, tuned, frozen = made
+  want = answer(built, tuned, frozen, dev, by='generate')
+  words = tuple(tiny.WORDS[:count])
+  examples = [dataclasses.replace(e, choices=words) for e in dev.examples]
+  examples[1] = dataclasses.replace(examples[1], choices=words[:-1])
+  encoded, _ = batch.encode(examples, built.tokenizer, input_length=32)
+  other = dataclasses.replace(dev, examples=examples, encoded=encoded)
+  assert evaluate.guessable(other) == offered
+  # What the model says is none of them.
+  assert answer(built, tuned, frozen, other, by='generate') == want
+
+
 def test_rank_takes_the_likeliest_choice(made):
   """As three data sets whose examples have one of the choices as target."""
   built, _, dev, tuned, frozen = made

@@ -204,9 +204,18 @@ class Causal(nn.Module):
     max_length: int,
   ) -> tuple[jax.Array, Cache]:
     """Logits [B, V] of the next token, and a cache for max_length more."""
-    before = _several(prefix)
-    own = self.key_values(ids_BxL, mask_BxL, prefix=before)
-    batch = ids_BxL.shape[0]
+    own = self.key_values(ids_BxL, mask_BxL, prefix=prefix)
+    return self.cached(own, prefix=prefix, max_length=max_length)
+
+  def cached(
+    self,
+    own: Prefix,
+    *,
+    prefix: Prefix | Sequence[Prefix] | None = None,
+    max_length: int,
+  ) -> tuple[jax.Array, Cache]:
+    """As `prefill`, of tokens whose `key_values` behind `prefix` are there."""
+    before, batch = _several(prefix), len(own['mask'])
     shared = [one for one in before if one['key'].shape[2] == 1]
     each = [one for one in before if one['key'].shape[2] != 1]
     room = {'key': 4, 'value': 3, 'mask': 1}
@@ -216,7 +225,7 @@ class Causal(nn.Module):
       for name, axis in room.items()
     }
     cache['index'] = jnp.int32(filled['mask'].shape[1])
-    cache['position'] = _count(mask_BxL, before)
+    cache['position'] = _count(own['mask'], before)
     if shared:
       front = _joined(shared, batch)
       cache |= {f'prefix_{name}': front[name] for name in room}

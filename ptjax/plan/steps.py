@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from ptjax import mesh, parts, tree
 from ptjax.methods import base
 from ptjax.plan import products
+from ptjax.predict import guess
 from ptjax.tuned import base as tuned_base
 
 Tree = Any
@@ -122,7 +123,7 @@ def _batch(rows: tuple[int, ...], longest: Lengths) -> Tree:
 def _asked(rows: tuple[int, ...], longest: Lengths, name: str) -> Tree:
   """Shapes of what evaluation puts beside them."""
   more = {'front': rows}
-  if name == 'rank':
+  if name == 'rank' or longest.choices <= guess.MOST:
     more['choice_lengths'] = (*rows, longest.choices)
     more['choices'] = (*rows, longest.choices, longest.targets)
   return {

@@ -1,7 +1,7 @@
 """Which of several answers the model finds likeliest.
 
-Owns how an answer is scored and how scores are compared. Knows no text, task
-or model.
+Owns how an answer is scored and how scores are compared, and whether it is
+what greedy decoding would say. Knows no text, task or model.
 """
 
 import jax
@@ -24,6 +24,26 @@ def log_probs(
   # where, not a product: behind the mask there may be an infinity.
   sum_B = jnp.sum(jnp.where(target_mask_BxT, nats_BxT, 0.0), axis=-1)
   return sum_B, jnp.sum(target_mask_BxT, axis=-1, dtype=jnp.float32)
+
+
+def greedy(
+  logits_BxTxV: jax.Array,
+  targets_BxT: jax.Array,
+  *,
+  target_mask_BxT: jax.Array,
+) -> jax.Array:
+  """Whether a row's targets are each the likeliest id, [B].
+
+  Of equal ones the first is, as in `sample.Greedy`; of a NaN none.
+  """
+  ids_V = jnp.arange(logits_BxTxV.shape[-1])
+  target_BxTx1 = targets_BxT[..., None]
+  hit_BxTx1 = jnp.take_along_axis(logits_BxTxV, target_BxTx1, axis=-1)
+  behind_BxTxV = (logits_BxTxV < hit_BxTx1) | (
+    (logits_BxTxV == hit_BxTx1) & (ids_V >= target_BxTx1)
+  )
+  first_BxT = jnp.all(behind_BxTxV, axis=-1)
+  return jnp.all(first_BxT | ~target_mask_BxT, axis=-1)
 
 
 def choose(

@@ -27,6 +27,43 @@ Tree = Any
 Batch = dict[str, jax.Array]
 
 
+class Read(abc.ABC):
+  """The inputs of a batch, read: what scoring and decoding go on from."""
+
+  @abc.abstractmethod
+  def logits(self, ids_BxT: jax.Array, mask_BxT: jax.Array) -> jax.Array:
+    """Teacher-forced logits_BxTxV of these answers, float32."""
+
+  @abc.abstractmethod
+  def prefill(self, *, max_length: int) -> tuple[jax.Array | None, Tree]:
+    """(logits_BxV of the first token, the cache behind it).
+
+    None where the first token needs a step of its own, fed with the model's
+    start token.
+    """
+
+  def choices(self, score: Callable[..., Tree], batch: Batch) -> Tree:
+    """What `score` gives for each choice, [B, C] each.
+
+    One choice after the other. Its mask is by its length: padding may be the id
+    that ends it.
+
+    Args:
+      score: as `rank.log_probs`, of logits, ids and their mask.
+    """
+    ids_BxCxT = batch['choices']
+    place_T = jnp.arange(ids_BxCxT.shape[2])
+    mask_BxCxT = place_T < batch['choice_lengths'][..., None]
+
+    def one(choice):
+      ids_BxT, mask_BxT = choice
+      logits_BxTxV = self.logits(ids_BxT, mask_BxT)
+      return score(logits_BxTxV, ids_BxT, target_mask_BxT=mask_BxT)
+
+    each = ids_BxCxT.swapaxes(0, 1), mask_BxCxT.swapaxes(0, 1)
+    return jax.tree.map(jnp.transpose, jax.lax.map(one, each))
+
+
 @dataclasses.dataclass(frozen=True)
 class TunedModel(abc.ABC):
   """A frozen model and the method that tunes it.
@@ -124,23 +161,8 @@ class TunedModel(abc.ABC):
     """Logits [..., V] in float32 of states [..., D]."""
 
   @abc.abstractmethod
-  def choices(
-    self, tuned: Tree, frozen: Tree, batch: Batch
-  ) -> tuple[jax.Array, jax.Array]:
-    """(log-probability_BxC in nats with EOS, pieces_BxC) of each choice.
-
-    Every input is read once, whatever the number of its choices.
-    """
-
-  @abc.abstractmethod
-  def prefill(
-    self, tuned: Tree, frozen: Tree, batch: Batch, *, max_length: int
-  ) -> tuple[jax.Array | None, Tree]:
-    """(logits_BxV of the first token, the cache behind it).
-
-    None where the first token needs a step of its own, fed with the model's
-    start token.
-    """
+  def read(self, tuned: Tree, frozen: Tree, batch: Batch) -> 'Read':
+    """The inputs, read once, whatever goes on from them."""
 
   @abc.abstractmethod
   def decode_step(
@@ -301,22 +323,6 @@ def with_behind(
 def last(count_B: jax.Array, length: int) -> jax.Array:
   """Whether a place is one of the last `count`, [B, length]."""
   return jnp.arange(length) >= length - count_B[:, None]
-
-
-def each_choice(
-  score: Callable[[tuple[jax.Array, jax.Array]], tuple[jax.Array, jax.Array]],
-  batch: Batch,
-) -> tuple[jax.Array, jax.Array]:
-  """score((ids_BxT, mask_BxT)) of one choice after the other, [B, C] each.
-
-  A choice's mask is by its length: padding may be the id that ends it.
-  """
-  ids_BxCxT = batch['choices']
-  place_T = jnp.arange(ids_BxCxT.shape[2])
-  mask_BxCxT = place_T < batch['choice_lengths'][..., None]
-  each = ids_BxCxT.swapaxes(0, 1), mask_BxCxT.swapaxes(0, 1)
-  sums_CxB, counts_CxB = jax.lax.map(score, each)
-  return sums_CxB.T, counts_CxB.T
 
 
 def causal(model: nn.Module) -> bool:

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from ptjax.methods.base import Attention
 from ptjax.models import causal as network
 from ptjax.models import ports
-from ptjax.predict import rank
 from ptjax.tuned import base
 from ptjax.tuned.base import Batch, Tree
 
@@ -71,32 +70,10 @@ class Tuned(base.TunedModel):
   def head(self, variables: Tree, x: jax.Array) -> jax.Array:
     return self.model.apply(variables, x, method='head')
 
-  def choices(
-    self, tuned: Tree, frozen: Tree, batch: Batch
-  ) -> tuple[jax.Array, jax.Array]:
+  def read(self, tuned: Tree, frozen: Tree, batch: Batch) -> '_Read':
     run = _Run(self, tuned, frozen, batch)
-    read = run.apply(*run.inputs, prefix=run.prefix, method='key_values')
-    before = (*run.prefix, read)
-
-    def score(choice):
-      ids_BxT, mask_BxT = choice
-      x_BxTxD = read['last'][:, None]
-      if ids_BxT.shape[1] > 1:
-        rest = ids_BxT[:, :-1], mask_BxT[:, :-1]
-        rest_BxSxD = run.apply(*rest, prefix=before, method='hidden')
-        x_BxTxD = jnp.concatenate([x_BxTxD, rest_BxSxD], axis=1)
-      logits_BxTxV = run.apply(x_BxTxD, method='head')
-      return rank.log_probs(logits_BxTxV, ids_BxT, target_mask_BxT=mask_BxT)
-
-    return base.each_choice(score, batch)
-
-  def prefill(
-    self, tuned: Tree, frozen: Tree, batch: Batch, *, max_length: int
-  ) -> tuple[jax.Array, Tree]:
-    run = _Run(self, tuned, frozen, batch)
-    return run.apply(
-      *run.inputs, prefix=run.prefix, max_length=max_length, method='prefill'
-    )
+    own = run.apply(*run.inputs, prefix=run.prefix, method='key_values')
+    return _Read(run, own)
 
   def decode_step(
     self, tuned: Tree, frozen: Tree, ids_B: jax.Array, cache: Tree
@@ -212,6 +189,28 @@ class _Run:
       'value': value[:, :, None].astype(self.model.dtype),
       'mask': base.last(front_B, key.shape[-1]),
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Read(base.Read):
+  """The inputs as keys and values of what is behind them."""
+
+  run: _Run
+  own: network.Prefix
+
+  def logits(self, ids_BxT: jax.Array, mask_BxT: jax.Array) -> jax.Array:
+    x_BxTxD = self.own['last'][:, None]
+    if ids_BxT.shape[1] > 1:
+      rest = ids_BxT[:, :-1], mask_BxT[:, :-1]
+      before = (*self.run.prefix, self.own)
+      rest_BxSxD = self.run.apply(*rest, prefix=before, method='hidden')
+      x_BxTxD = jnp.concatenate([x_BxTxD, rest_BxSxD], axis=1)
+    return self.run.apply(x_BxTxD, method='head')
+
+  def prefill(self, *, max_length: int) -> tuple[jax.Array, Tree]:
+    return self.run.apply(
+      self.own, prefix=self.run.prefix, max_length=max_length, method='cached'
+    )
 
 
 def _distinct(tuned: Tree, batch: Batch) -> tuple[Tree, jax.Array, int]:

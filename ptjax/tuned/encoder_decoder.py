@@ -5,13 +5,16 @@ every input is encoded together with its prompt. A prefix stands in front of
 keys; here it is a mask that begins before its input.
 """
 
+import dataclasses
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from ptjax import tree
 from ptjax.methods.base import Attention
 from ptjax.models import t5
-from ptjax.predict import rank
 from ptjax.tuned import base
 from ptjax.tuned.base import Batch, Tree
 
@@ -67,40 +70,12 @@ class Tuned(base.TunedModel):
   def head(self, variables: Tree, x: jax.Array) -> jax.Array:
     return self.model.apply(variables, x, method='logits')
 
-  def choices(
-    self, tuned: Tree, frozen: Tree, batch: Batch
-  ) -> tuple[jax.Array, jax.Array]:
+  def read(self, tuned: Tree, frozen: Tree, batch: Batch) -> '_Read':
     tuned, batch = self._of_tasks(tuned, frozen, batch)
-    tuned = base.of_rows(tuned, batch)
-    inputs, mask = self._place(batch)
-    encoded = self._apply(tuned, frozen, inputs, mask, method='encode')
-
-    def score(choice):
-      targets_BxT, mask_BxT = choice
-      logits = self._apply(
-        tuned,
-        frozen,
-        *(self._shift(targets_BxT), encoded, mask),
-        method='decode',
-      )
-      return rank.log_probs(logits, targets_BxT, target_mask_BxT=mask_BxT)
-
-    return base.each_choice(score, batch)
-
-  def prefill(
-    self, tuned: Tree, frozen: Tree, batch: Batch, *, max_length: int
-  ) -> tuple[None, Tree]:
-    tuned, batch = self._of_tasks(tuned, frozen, batch)
-    tuned = base.of_rows(tuned, batch)
-    inputs, mask = self._place(batch)
-    encoded = self._apply(tuned, frozen, inputs, mask, method='encode')
-    return None, self._apply(
-      tuned,
-      frozen,
-      *(encoded, mask),
-      max_length=max_length,
-      method='init_cache',
-    )
+    apply = functools.partial(self._apply, base.of_rows(tuned, batch), frozen)
+    inputs, mask_BxS = self._place(batch)
+    encoded_BxJxD = apply(inputs, mask_BxS, method='encode')
+    return _Read(self, apply, encoded_BxJxD, mask_BxS)
 
   def decode_step(
     self, tuned: Tree, frozen: Tree, ids_B: jax.Array, cache: Tree
@@ -135,3 +110,25 @@ class Tuned(base.TunedModel):
     """Decoder inputs: the start token, then all targets but the last."""
     start = jnp.full_like(targets_BxT[:, :1], self._config.decoder_start_id)
     return jnp.concatenate([start, targets_BxT[:, :-1]], axis=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Read(base.Read):
+  """What the encoder made of the inputs."""
+
+  tuned_model: Tuned
+  apply: Callable[..., Tree]  # of the model, tuned
+  encoded_BxJxD: jax.Array
+  mask_BxS: jax.Array
+
+  def logits(self, ids_BxT: jax.Array, mask_BxT: jax.Array) -> jax.Array:
+    del mask_BxT  # no place sees one behind it
+    shifted_BxT = self.tuned_model._shift(ids_BxT)
+    encoded = self.encoded_BxJxD, self.mask_BxS
+    return self.apply(shifted_BxT, *encoded, method='decode')
+
+  def prefill(self, *, max_length: int) -> tuple[None, Tree]:
+    encoded = self.encoded_BxJxD, self.mask_BxS
+    return None, self.apply(
+      *encoded, max_length=max_length, method='init_cache'
+    )

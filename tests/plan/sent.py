@@ -5,6 +5,7 @@ the devices of this process, as many as XLA_FLAGS says; for others, call `of`.
 """
 
 import json
+import math
 import re
 import sys
 from unittest import mock
@@ -18,8 +19,10 @@ _ANY = re.compile(
   r' (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter|'
   r'collective-broadcast|ragged-all-to-all|send|recv)(?:-start)?\('
 )
-# What these meshes need: kernels, sums, and on a TPU a ring of both.
-_KINDS = {'all-gather', 'all-reduce', 'collective-permute'}
+# What these meshes need: kernels, sums, and on a TPU a ring of both; and the
+# likeliest ids of each part of the vocabulary, of rows that are decoded.
+_KINDS = {'all-gather', 'all-reduce', 'collective-permute', 'all-to-all'}
+_IDS = 64  # numbers of such an array, at most
 
 
 def config(model: str, shape=(2, 4, 1), **changes):
@@ -81,6 +84,9 @@ def check(found: dict[str, dict], shape, sizes) -> None:
       ]
       # Neither its table nor the logits of a position.
       assert not any(sizes.vocab_size in axes for axes in arrays), (name, array)
+      if kind == 'all-to-all':
+        assert name == 'decode', (name, array)
+        assert max(map(math.prod, arrays)) <= _IDS, (name, array)
       kernel = {sizes.d_model, sizes.d_ff // shape[2]}
       kernels += kind == 'all-gather' and any(kernel <= {*a} for a in arrays)
     assert kernels > 10, name

@@ -41,6 +41,30 @@ def test_half_precision_logits_are_summed_in_float32():
   np.testing.assert_allclose(sums, [-64 * np.log(300)], rtol=1e-5)
 
 
+def test_greedy_is_what_argmax_says_as_far_as_the_mask_goes():
+  rng = np.random.default_rng(1)
+  logits = rng.integers(0, 3, (64, 2, 4)).astype(np.float32)  # with equal ones
+  targets = rng.integers(0, 4, (64, 2))
+  mask = np.stack([np.ones(64, bool), rng.random(64) < 0.5], axis=1)
+  found = rank.greedy(logits, targets, target_mask_BxT=mask)
+  want = ((logits.argmax(-1) == targets) | ~mask).all(-1)
+  assert found.tolist() == want.tolist()
+  # The first of equal ones counts, and no later one.
+  equal = (logits == np.take_along_axis(logits, targets[..., None], -1)).sum(-1)
+  assert (found & (equal > 1).any(-1)).any()
+  assert (
+    ~found & (np.sort(logits)[..., -1] == np.sort(logits)[..., -2]).all(-1)
+  ).any()
+
+
+def test_nothing_is_greedy_where_a_logit_is_no_number():
+  logits = np.array([[[0, 1, np.nan]]], np.float32)
+  for target in range(3):
+    assert not rank.greedy(
+      logits, np.array([[target]]), target_mask_BxT=np.ones((1, 1), bool)
+    )
+
+
 def test_the_scores_of_t5x(shared):
   golden = np.load(shared / 'acceptance' / 't5x_tiny' / 'golden.npz')
   targets = golden['ti']

@@ -86,7 +86,8 @@ def test_choices_are_scored_as_each_would_be_alone(parts, logits):
   choices[3, 2] = 0  # a row that has fewer choices
   batch['choices'] = choices.astype(np.int32)
   batch['choice_lengths'] = (choices != 0).sum(-1)
-  sums, counts = jax.jit(tuned_model.choices)(tuned, frozen, batch)
+  own = jax.tree.map(lambda x: x[None], tuned)
+  (sums,), (counts,) = step.make_choices(tuned_model)(own, frozen, batch)
   for c in range(3):
     found = logits(targets=batch['choices'][:, c])
     shifted = found - found.max(-1, keepdims=True)
