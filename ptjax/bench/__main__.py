@@ -231,7 +231,7 @@ def _of_real(kinds: Any) -> None:
     ('shapes', 'small, base, large, xl; of random weights'),
     ('dtype', 'float32, bfloat16'),
     ('tasks', 'cb, rte, wic, boolq, multirc'),
-    ('works', 'train, rank, generate'),
+    ('works', 'train, rank, generate, free'),
   ):
     parser.add_argument(f'--{flag}', type=_words, default=(), help=what)
   parser.add_argument('--batch', type=_counts, default=(), help='rows')
