@@ -187,12 +187,16 @@ def choose_buckets(
   return tuple(int(sizes[j]) for j in reversed(chosen))
 
 
-def target_length(encoded: Sequence[Encoded], *, multiple: int = 4) -> int:
-  """One padded length for the targets and choices of a data set."""
+def target_length(encoded: Sequence[Encoded]) -> int:
+  """One padded length for the targets and choices of a data set.
+
+  That of the longest, no more: a label is of few pieces, and each costs a layer
+  of decoder and a row of logits.
+  """
   longest = 1
   for row in encoded:
     longest = max(longest, len(row.targets), *map(len, row.choices))
-  return _round_up(longest, multiple)
+  return longest
 
 
 def _round_up(n: int, multiple: int) -> int:

@@ -27,6 +27,10 @@ Tree = Any
 Batch = dict[str, jax.Array]
 
 
+# Choices of a row that read the weights together; some rows have dozens.
+TOGETHER = 4
+
+
 class Read(abc.ABC):
   """The inputs of a batch, read: what scoring and decoding go on from."""
 
@@ -45,8 +49,8 @@ class Read(abc.ABC):
   def choices(self, score: Callable[..., Tree], batch: Batch) -> Tree:
     """What `score` gives for each choice, [B, C] each.
 
-    One choice after the other. Its mask is by its length: padding may be the id
-    that ends it.
+    TOGETHER choices after the others. A choice's mask is by its length: padding
+    may be the id that ends it.
 
     Args:
       score: as `rank.log_probs`, of logits, ids and their mask.
@@ -61,7 +65,9 @@ class Read(abc.ABC):
       return score(logits_BxTxV, ids_BxT, target_mask_BxT=mask_BxT)
 
     each = ids_BxCxT.swapaxes(0, 1), mask_BxCxT.swapaxes(0, 1)
-    return jax.tree.map(jnp.transpose, jax.lax.map(one, each))
+    return jax.tree.map(
+      jnp.transpose, jax.lax.map(one, each, batch_size=TOGETHER)
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -57,7 +57,7 @@ class Plain:
     return ['lamp' for _ in examples]
 
   def generate_over(self, examples, pieces, *, size, count):
-    assert count == 4  # the pieces of the longest label and what ends it
+    assert count == 2  # the pieces of the longest label and what ends it
     self.rows['generate'] += len(examples)
     return ['lamp' for _ in examples]
 

@@ -193,7 +193,7 @@ def test_choices_are_padded_to_few_widths():
     Encoded(row.inputs, row.targets, row.choices[:1] * 2) for row in encoded
   ]
   shapes = {b['choices'].shape for b in evaluate(two, with_choices=True)}
-  assert shapes == {(4, 2, 4)}
+  assert shapes == {(4, 2, 3)}
 
 
 def test_evaluation_on_several_hosts():
