@@ -179,7 +179,7 @@ def default() -> ConfigDict:
   c.plan.remat = ()  # of REMAT, a plan each; () = remat
   c.plan.functions = ('train', 'decode', 'rank')  # compiled; () = none
   c.plan.targets = 32  # pieces of the longest target, if target_length is 0
-  c.plan.choices = 4  # of a row that is ranked
+  c.plan.choices = 4  # of a row, ranked or said
   c.plan.dev_examples = 3270  # scored at each evaluation; BoolQ's dev split
   c.plan.price = 0.0  # of a chip for an hour, in your currency; 0 = not said
   c.plan.low = 0.4  # share of a chip's peak that is reached at least

@@ -73,7 +73,8 @@ def answer(
 
 def _generated(parts, tuned, frozen, split, *, prompted) -> Answers:
   members: list[list[str]] = []
-  offered = {'with_choices': guessable(split)}
+  greedy = parts.config.beams == 1
+  offered = {'with_choices': greedy and guessable(split)}
   for batch in _batches(parts, split, prompted=prompted, **offered):
     ids_ExBxT = _each(
       *(parts.answers, tuned, frozen, split.as_read(batch)),
@@ -227,7 +228,7 @@ def rankable(split: Split) -> bool:
 def guessable(split: Split) -> bool:
   """Whether greedy text is looked for among the choices first."""
   counts = {len(example.choices) for example in split.examples}
-  return 0 not in counts and max(counts) <= guess.MOST
+  return 0 not in counts and max(counts, default=0) <= guess.MOST
 
 
 def write_predictions(

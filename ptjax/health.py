@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ptjax import evaluate, memory, mesh, step, tree, vitals
+from ptjax import evaluate, memory, mesh, side_by_side, step, tree, vitals
 from ptjax.data.split import Split
 from ptjax.parts import Parts
 from ptjax.tasks.base import Task
@@ -25,7 +25,7 @@ def check_memory(parts: Parts, train: Split, *, task: str) -> None:
   """
   config, members = parts.config, len(parts.members)
   longest = train.buckets[-1]
-  if step.at_once(members, config.train.batch_size * longest) < members:
+  if side_by_side.at_once(members, config.train.batch_size * longest) < members:
     return  # a few at a time: of the others nothing is held but prompts
   memory.check(
     members,

@@ -6,7 +6,6 @@ weights have none. Knows no text, file or clock.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ptjax import cross_entropy, mesh
+from ptjax import cross_entropy, side_by_side
 from ptjax.predict import beam, guess, rank, sample
 from ptjax.tuned.base import Batch, Tree, TunedModel
 
@@ -108,9 +107,9 @@ def make_train_step(
 
     update = _update(tuned_model, options)
     own = state, batch, jnp.asarray(rates, jnp.float32)
-    members = len(rates)
-    pieces = batch['inputs'].size // members
-    return _each(member, own, members=members, pieces=pieces)
+    count = len(rates)
+    pieces = batch['inputs'].size // count
+    return side_by_side.each(member, own, count=count, pieces=pieces)
 
   return jax.jit(population, donate_argnums=0, out_shardings=out_shardings)
 
@@ -229,9 +228,10 @@ def make_choices(
 
   def choices(tuned, frozen, batch):
     read = tuned_model.read(tuned, frozen, batch)
-    return read.choices(rank.log_probs, batch)
+    together = rank.together(side_by_side.beside())
+    return read.choices(rank.log_probs, batch, together=together)
 
-  return jax.jit(_over_members(choices), out_shardings=out_shardings)
+  return jax.jit(side_by_side.over(choices), out_shardings=out_shardings)
 
 
 def make_generate(
@@ -268,7 +268,7 @@ def make_answers(
   """A jitted (tuned, frozen, batch, *, max_length) -> ids_ExBxT.
 
   What a greedy sampler says to a batch with `choices` is looked for among them
-  first, which is sooner done; see `guess`.
+  first; see `guess`.
   """
 
   def answers(tuned, frozen, batch, *, max_length):
@@ -278,10 +278,10 @@ def make_answers(
         *(tuned, frozen, batch),
         max_length=max_length,
         sampler=sampler,
-        axis_name=MEMBERS,
+        axis_name=side_by_side.MEMBERS,
       )
 
-    return _over_members(member)(tuned, frozen, batch)
+    return side_by_side.over(member)(tuned, frozen, batch)
 
   return jax.jit(
     answers, static_argnames='max_length', out_shardings=out_shardings
@@ -323,80 +323,10 @@ def _generate(
     how = {'sampler': sampler, 'rng': rng, 'axis_name': axis_name}
     return sample.generate(step_fn, cache, **found, **how)
 
-  if 'choices' not in batch or not isinstance(sampler, sample.Greedy):
+  greedy = isinstance(sampler, sample.Greedy) and axis_name is not None
+  if 'choices' not in batch or not greedy:
     return decode()
-  greedy_BxC = read.choices(rank.greedy, batch)
+  together = rank.together(side_by_side.beside())
+  greedy_BxC = read.choices(rank.greedy, batch, together=together)
   guessed = guess.said(greedy_BxC, batch, max_length=max_length, **ends)
   return guess.or_decode(guessed, decode, axis_name=axis_name)
-
-
-MEMBERS = 'members'
-
-
-def _over_members(function: Callable) -> Callable:
-  """function(tuned, frozen, batch) of each member on the same batch."""
-
-  def members(tuned, frozen, batch):
-    leaves = jax.tree.leaves(tuned)
-    return _each(
-      lambda own: function(own, frozen, batch),
-      tuned,
-      members=leaves[0].shape[0] if leaves else 1,  # no method: one member
-      pieces=batch['inputs'].size,
-    )
-
-  return members
-
-
-def _each(function: Callable, own: Tree, *, members: int, pieces: int) -> Tree:
-  """function(what is a member's own) of each, so many side by side.
-
-  What is side by side has the axis name MEMBERS.
-  """
-  size = at_once(members, pieces)
-  side_by_side = jax.vmap(function, axis_name=MEMBERS, axis_size=size)
-  if size == 1:
-    side_by_side = functools.partial(_alone, function)
-  if size == members:
-    return side_by_side(own)
-  groups = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), own)
-  return jax.tree.map(
-    lambda x: x.reshape(-1, *x.shape[2:]), jax.lax.map(side_by_side, groups)
-  )
-
-
-def _alone(function: Callable, own: Tree) -> Tree:
-  """function of the only member, whose arrays have no axis of members.
-
-  One of size 1 before all others costs: XLA's sums of products over the last
-  axis take ten times as long on a CPU.
-  """
-  own = jax.tree.map(lambda x: x[0], own)
-  named = jax.vmap(lambda _: function(own), axis_name=MEMBERS)
-  return named(jnp.zeros(1))
-
-
-# Pieces of input that a CPU works on at once.
-CPU_PIECES = 4096
-
-
-def at_once(members: int, pieces: int) -> int:
-  """How many members are worked on side by side: all, but not on a CPU.
-
-  There as many as have CPU_PIECES together. A few short rows are small products
-  that do not keep its cores busy; the activations of many only leave its
-  caches, and are so large that they come from the system anew, page by page,
-  at every step (`python -m ptjax.bench population`).
-
-  Args:
-    pieces: of the padded inputs of one member.
-
-  Returns:
-    A divisor of `members`.
-  """
-  if mesh.platform() != 'cpu':
-    return members
-  most = max(1, CPU_PIECES // pieces)
-  return max(
-    size for size in range(1, min(members, most) + 1) if members % size == 0
-  )

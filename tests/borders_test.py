@@ -45,7 +45,8 @@ MAY = {
   'miniature': {'miniature', 'data', 'tasks'},
   'objectives': {'miniature', 'models'},
   'tuned': {'tuned', 'models', 'methods', 'predict', 'tree'},
-  'step': {'tuned', 'predict', 'cross_entropy', 'mesh'},
+  'side_by_side': {'mesh'},
+  'step': {'tuned', 'predict', 'cross_entropy', 'side_by_side'},
 }
 # What a folder must not know, whoever offers it.
 NEVER = {

@@ -68,7 +68,9 @@ def test_answers_stand_in_the_order_of_the_examples(made, by):
 
 
 @pytest.mark.parametrize('count,offered', [(0, False), (4, True), (5, False)])
-def test_greedy_text_is_looked_for_among_a_few_choices(made, count, offered):
+def test_greedy_text_is_looked_for_among_a_few_choices(
+  made, count, offered, monkeypatch
+):
   built, _, dev, tuned, frozen = made
   want = answer(built, tuned, frozen, dev, by='generate')
   words = tuple(tiny.WORDS[:count])
@@ -77,8 +79,17 @@ def test_greedy_text_is_looked_for_among_a_few_choices(made, count, offered):
   encoded, _ = batch.encode(examples, built.tokenizer, input_length=32)
   other = dataclasses.replace(dev, examples=examples, encoded=encoded)
   assert evaluate.guessable(other) == offered
-  # What the model says is none of them.
-  assert answer(built, tuned, frozen, other, by='generate') == want
+  asked = []
+
+  def spy(tuned, frozen, batch, **options):
+    asked.append('choices' in batch)
+    return built.answers(tuned, frozen, batch, **options)
+
+  watched = dataclasses.replace(built)
+  monkeypatch.setitem(watched.__dict__, 'answers', spy)
+  assert set(want) - set(words)  # what some rows say is none of them
+  assert answer(watched, tuned, frozen, other, by='generate') == want
+  assert set(asked) == {offered}
 
 
 def test_rank_takes_the_likeliest_choice(made):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from ptjax import config as config_lib
-from ptjax import memory, optim, step
+from ptjax import memory, optim, side_by_side, step
 from ptjax.config import UserError
 from ptjax.methods import base
 from ptjax.models.gpt2 import GPT2, GPT2Config
@@ -108,7 +108,7 @@ def optimizer(settings, lr):
 def test_the_estimate_is_near_what_is_compiled(
   shape, members, remat, monkeypatch
 ):
-  monkeypatch.setattr(step, 'at_once', lambda members, _: members)
+  monkeypatch.setattr(side_by_side, 'at_once', lambda members, _: members)
   model = T5(SIZES, remat=remat)
   assert 0.6 < share(model, shape, members=members) < 1.7
 
@@ -119,7 +119,7 @@ def test_the_estimate_is_near_what_is_compiled(
 )
 def test_so_it_is_for_a_decoder_only_model(full_text, remat, monkeypatch):
   """Whose inputs have logits too where they are said."""
-  monkeypatch.setattr(step, 'at_once', lambda members, _: members)
+  monkeypatch.setattr(side_by_side, 'at_once', lambda members, _: members)
   model = GPT2(GPT, remat=remat)
   found = share(model, (8, 60, 20, 4), members=2, full_text=full_text)
   assert 0.6 < found < 1.7

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tiny
 
-from ptjax import assemble, checks, population, step, tree
+from ptjax import assemble, checks, population, side_by_side, tree
 from ptjax import config as config_lib
 from ptjax.config import UserError
 from ptjax.data import split
@@ -148,7 +148,7 @@ def test_a_member_is_the_run_of_its_own(room, optimizer, monkeypatch):
   """Parameters after 20 steps: seed, rate, start, order of the data, dropout,
   and an optimizer that clips, factors and decays each by itself."""
   # As on an accelerator: a CPU's turns could not mix members up.
-  monkeypatch.setattr(step, 'at_once', lambda members, _: members)
+  monkeypatch.setattr(side_by_side, 'at_once', lambda members, _: members)
   grid = {
     'population.seeds': 2,
     'population.lr': (0.03, 0.3),

@@ -17,7 +17,14 @@ import tiny
 from flax.core import meta
 from goldens import causal_models
 
-from ptjax import assemble, checkpoint, checks, cross_entropy, population, step
+from ptjax import (
+  assemble,
+  checkpoint,
+  checks,
+  cross_entropy,
+  population,
+  side_by_side,
+)
 from ptjax import config as config_lib
 from ptjax.data import split
 from ptjax.plan import hlo, steps
@@ -101,7 +108,7 @@ def resumed(c, saved: str) -> dict[str, np.ndarray]:
 
 def _side_by_side():
   # As on an accelerator. What else this process tests is not.
-  return mock.patch.object(step, 'at_once', lambda members, _: members)
+  return mock.patch.object(side_by_side, 'at_once', lambda members, _: members)
 
 
 def _begun(c):

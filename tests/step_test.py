@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 from ptjax import config as config_lib
-from ptjax import cross_entropy, optim, step, tree
+from ptjax import cross_entropy, optim, side_by_side, step, tree
 from ptjax.methods import base
 from ptjax.tuned import base as tuned_base
 
@@ -184,25 +184,6 @@ def population(parts, size):
   return jax.vmap(begin)(scales), frozen, batch
 
 
-@pytest.mark.parametrize(
-  'backend,members,pieces,side_by_side',
-  [
-    ('cpu', 5, 128, 5),
-    ('cpu', 5, 2048, 1),
-    ('cpu', 6, 2048, 2),
-    ('cpu', 6, 1025, 3),
-    ('cpu', 6, 1024, 3),  # four would fit, but do not divide six
-    ('cpu', 5, 100_000, 1),
-    ('tpu', 5, 100_000, 5),
-  ],
-)
-def test_as_many_go_side_by_side_as_pieces_fit(
-  backend, members, pieces, side_by_side, monkeypatch
-):
-  monkeypatch.setattr(jax, 'default_backend', lambda: backend)
-  assert step.at_once(members, pieces) == side_by_side
-
-
 def test_members_are_the_same_in_turn_and_side_by_side(parts, monkeypatch):
   """Side by side is what an accelerator does, in turn what a CPU does."""
   tuned_model, _, _, make_tx = parts
@@ -213,7 +194,7 @@ def test_members_are_the_same_in_turn_and_side_by_side(parts, monkeypatch):
   rows['choice_lengths'] = (rows['choices'] != 0).sum(-1)
   found = {}
   for size in (1, 2, 4):
-    monkeypatch.setattr(step, 'at_once', lambda *_, size=size: size)
+    monkeypatch.setattr(side_by_side, 'at_once', lambda *_, size=size: size)
     rates = [0.03, 0.1, 0.3, 1.0]
     train_step = step.make_train_step(tuned_model, make_tx, rates=rates)
     copy = jax.tree.map(jnp.copy, state)
@@ -239,7 +220,7 @@ def test_long_batches_of_members_take_turns_in_the_memory_of_one(
   parts, monkeypatch
 ):
   """On a CPU; what is long is set down to one piece."""
-  monkeypatch.setattr(step, 'CPU_PIECES', 1)
+  monkeypatch.setattr(side_by_side, 'CPU_PIECES', 1)
   tuned_model, _, _, make_tx = parts
 
   def temporary(size):

@@ -125,21 +125,19 @@ def run(
   peer = peer or (None if missing else real_sides.Peft)
   drawn = {task: _drawn(plan, task) for task in plan.tasks}
   rows = []
-  with tempfile.TemporaryDirectory(prefix='ptjax-bench-') as room:
-    for model, task, dtype in itertools.product(
-      plan.models, plan.tasks, plan.dtypes
-    ):
-      folder = pathlib.Path(room) / f'{model}-{task}'
-      if not folder.exists():
-        _write(folder, plan, model, drawn[task])
-      ours = functools.partial(_ours, folder, plan, dtype)
-      theirs = peer and functools.partial(versus.theirs, peer, folder, dtype)
-      with apart.sides(held, _pass, ours, theirs) as sides:
-        for size, work in itertools.product(plan.batches, plan.works):
-          versus.tell(f'{model}, {dtype}, batch {size}: {task}, {work}')
-          about = {'model': model, 'dtype': dtype, 'batch': size}
-          about |= {'input': task, 'work': work}
-          rows.append(about | _row(plan, about, drawn[task], sides, clock))
+  for model, task in itertools.product(plan.models, plan.tasks):
+    with tempfile.TemporaryDirectory(prefix='ptjax-bench-') as room:
+      folder = pathlib.Path(room)
+      _write(folder, plan, model, drawn[task])
+      for dtype in plan.dtypes:
+        ours = functools.partial(_ours, folder, plan, dtype)
+        theirs = peer and functools.partial(versus.theirs, peer, folder, dtype)
+        with apart.sides(held, _pass, ours, theirs) as sides:
+          for size, work in itertools.product(plan.batches, plan.works):
+            versus.tell(f'{model}, {dtype}, batch {size}: {task}, {work}')
+            about = {'model': model, 'dtype': dtype, 'batch': size}
+            about |= {'input': task, 'work': work}
+            rows.append(about | _row(plan, about, drawn[task], sides, clock))
   return {'missing': missing, 'rows': rows}
 
 
@@ -160,7 +158,6 @@ def _write(
   pieces = tokenizer.load(plan.pieces)
   labels = dict.fromkeys(text for row in found for text in row.choices)
   answers = [[*pieces.encode(text), pieces.eos_id] for text in labels]
-  folder.mkdir()
   random_t5.write(folder, random_t5.SIZES[model], answers=answers)
 
 

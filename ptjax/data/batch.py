@@ -190,13 +190,14 @@ def choose_buckets(
 def target_length(encoded: Sequence[Encoded]) -> int:
   """One padded length for the targets and choices of a data set.
 
-  That of the longest, no more: a label is of few pieces, and each costs a layer
-  of decoder and a row of logits.
+  That of the longest, no more, where each row has choices: those are of few
+  pieces, and each place costs a pass through the decoder. Free text may be a
+  little longer than what is known.
   """
   longest = 1
   for row in encoded:
     longest = max(longest, len(row.targets), *map(len, row.choices))
-  return longest
+  return _round_up(longest, 1 if all(row.choices for row in encoded) else 4)
 
 
 def _round_up(n: int, multiple: int) -> int:

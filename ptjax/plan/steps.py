@@ -23,7 +23,7 @@ NAMES = ('train', 'decode', 'rank')
 
 @dataclasses.dataclass(frozen=True)
 class Lengths:
-  """Padded lengths of a batch, in pieces, and choices of a row to rank."""
+  """Padded lengths of a batch, in pieces, and choices of a row."""
 
   inputs: int
   targets: int

@@ -2,8 +2,8 @@
 
 Owns when that is so: each piece of an offered answer is the likeliest behind
 those before it, and its end too. All its pieces are looked at in one pass, as
-a draft is in speculative decoding (Leviathan et al. 2023, section 2); what is
-said is what the loop would say. Knows no text, task or model.
+a draft is in speculative decoding (Leviathan et al. 2023, section 2); up to
+rounding, what is said is what the loop would say. Knows no text, task or model.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-# Choices of a row, one pass each, that are sooner looked at than decoded.
-MOST = 4
+from ptjax.predict import rank
+
+# Choices of a row: so many are looked at in one pass.
+MOST = rank.TOGETHER
 
 
 def said(
@@ -39,7 +41,7 @@ def said(
   )
   fits_BxC = ends_BxCxT.any(axis=2) & (lengths_BxC <= max_length)
   is_BxC = greedy_BxC & fits_BxC
-  # One of a row's, and no index, for which devices would send their rows.
+  # A sum over them, no index: for that, devices would send rows to each other.
   one_BxC = is_BxC & (jnp.cumsum(is_BxC, axis=1) == 1)
   real_BxCxT = one_BxC[..., None] & (place_T < lengths_BxC[..., None])
   ids_BxT = jnp.where(real_BxCxT, choices_BxCxT - pad_id, 0).sum(axis=1)

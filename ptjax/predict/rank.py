@@ -7,6 +7,17 @@ what greedy decoding would say. Knows no text, task or model.
 import jax
 import jax.numpy as jnp
 
+# Choices of a row that read the weights together; some rows have dozens.
+TOGETHER = 4
+
+
+def together(members: int) -> int:
+  """How many choices are scored side by side, with so many members beside.
+
+  What they take, mostly logits, is bounded by TOGETHER of one member.
+  """
+  return max(1, TOGETHER // members)
+
 
 def log_probs(
   logits_BxTxV: jax.Array,

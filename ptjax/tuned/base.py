@@ -2,8 +2,9 @@
 
 Owns which parameters train and how a method's ports reach a model; a kind of
 model has a file beside this, which says where virtual tokens stand. Everything
-else asks a TunedModel for logits, choices or a decoding cache, and knows
-neither the model's class nor the method's name.
+else asks a TunedModel for logits, or to read inputs that choices are scored and
+text is decoded behind, and knows neither the model's class nor the method's
+name.
 """
 
 import abc
@@ -27,10 +28,6 @@ Tree = Any
 Batch = dict[str, jax.Array]
 
 
-# Choices of a row that read the weights together; some rows have dozens.
-TOGETHER = 4
-
-
 class Read(abc.ABC):
   """The inputs of a batch, read: what scoring and decoding go on from."""
 
@@ -46,14 +43,16 @@ class Read(abc.ABC):
     start token.
     """
 
-  def choices(self, score: Callable[..., Tree], batch: Batch) -> Tree:
+  def choices(
+    self, score: Callable[..., Tree], batch: Batch, *, together: int = 1
+  ) -> Tree:
     """What `score` gives for each choice, [B, C] each.
 
-    TOGETHER choices after the others. A choice's mask is by its length: padding
-    may be the id that ends it.
+    A choice's mask is by its length: padding may be the id that ends it.
 
     Args:
       score: as `rank.log_probs`, of logits, ids and their mask.
+      together: so many choices of a row are scored at a time.
     """
     ids_BxCxT = batch['choices']
     place_T = jnp.arange(ids_BxCxT.shape[2])
@@ -65,9 +64,10 @@ class Read(abc.ABC):
       return score(logits_BxTxV, ids_BxT, target_mask_BxT=mask_BxT)
 
     each = ids_BxCxT.swapaxes(0, 1), mask_BxCxT.swapaxes(0, 1)
-    return jax.tree.map(
-      jnp.transpose, jax.lax.map(one, each, batch_size=TOGETHER)
-    )
+    # An axis of one choice would cost, see `side_by_side`.
+    size = min(together, ids_BxCxT.shape[1])
+    found = jax.lax.map(one, each, batch_size=size if size > 1 else None)
+    return jax.tree.map(jnp.transpose, found)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +167,7 @@ class TunedModel(abc.ABC):
     """Logits [..., V] in float32 of states [..., D]."""
 
   @abc.abstractmethod
-  def read(self, tuned: Tree, frozen: Tree, batch: Batch) -> 'Read':
+  def read(self, tuned: Tree, frozen: Tree, batch: Batch) -> Read:
     """The inputs, read once, whatever goes on from them."""
 
   @abc.abstractmethod

@@ -199,9 +199,11 @@ def test_target_length_holds_every_answer():
     Encoded(ids(5, 1), ids(5, 1)),
     Encoded(ids(5, 1), ids(), (ids(5, 6, 7, 8, 1), ids(1))),
   ]
-  assert batch.target_length(rows[:1]) == 2
-  assert batch.target_length(rows) == 5
-  assert batch.target_length([Encoded(ids(5), ids())]) == 1
+  # Of free text a multiple of four, of choices the longest.
+  assert batch.target_length(rows[:1]) == 4
+  assert batch.target_length(rows) == 8
+  assert batch.target_length(rows[1:]) == 5
+  assert batch.target_length([Encoded(ids(5), ids())]) == 4
 
 
 def test_make_pads_and_masks():

@@ -26,12 +26,12 @@ OFFERED = {
 }
 
 
-def said(greedy, max_length=3, **changes):
+def said(greedy, max_length=3, pad_id=PAD, **changes):
   return guess.said(
     jnp.array(greedy, bool),
     {k: jnp.asarray(v) for k, v in {**OFFERED, **changes}.items()},
     eos_id=END,
-    pad_id=PAD,
+    pad_id=pad_id,
     max_length=max_length,
   )
 
@@ -59,6 +59,24 @@ def test_ids_are_as_long_as_an_answer_may_be():
   # One that does not fit would have been cut.
   ids, found = said(greedy, max_length=2)
   assert ids.shape == (3, 2) and found.tolist() == [False, True, True]
+
+
+def test_the_end_may_be_what_pads():
+  choices = np.where(OFFERED['choices'] == PAD, END, OFFERED['choices'])
+  ids, found = said(
+    [[0, 1], [0, 1], [1, 0]], pad_id=END, max_length=4, choices=choices
+  )
+  assert found.all()
+  assert ids.tolist() == [[6, 7, 1, 1], [8, 1, 1, 1], [5, 1, 1, 1]]
+  # Padding that looks like an end is none of a choice that has no end.
+  choices[1, 0] = [5, 6, END]
+  _, found = said(
+    [[0, 0], [1, 0], [0, 0]],
+    pad_id=END,
+    choices=choices,
+    choice_lengths=np.array([[2, 3], [2, 2], [2, 0]]),
+  )
+  assert not found.any()
 
 
 def test_what_fills_up_a_batch_is_not_asked():
