@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
 # Scores an ensemble of prompts: each example meets every prompt in one pass.
-# usage: launch/ensemble.sh TASK PROMPT [PROMPT …] [-- FLAG …]
+# usage: launch/ensemble.sh [--dry-run] TASK PROMPT [PROMPT …] [-- FLAG …]
 #   PROMPT: a prompt file, a bank or the folder of a run.
 #   MODEL and DATA from the environment; by default the embedded ones.
 set -euo pipefail
-task=${1:?usage: launch/ensemble.sh TASK PROMPT [PROMPT …] [-- FLAG …]}
+# shellcheck source=launch/steps.sh
+. "$(dirname "$0")/steps.sh"
+if [[ ${1:-} == --dry-run ]]; then dry=1 && shift; fi
+task=${1:-}
+[[ -n $task ]] || refuse "say the task and its prompts: $0 cb runs/mine"
 shift
 prompts=()
 while (($#)) && [[ $1 != -- ]]; do
@@ -12,8 +16,9 @@ while (($#)) && [[ $1 != -- ]]; do
   shift
 done
 if (($#)); then shift; fi
-((${#prompts[@]})) || { echo 'launch/ensemble.sh: no prompt is named' >&2; exit 2; }
+((${#prompts[@]})) || refuse "no prompt is named: $0 $task runs/mine"
 words="task=$task${MODEL:+,model=$MODEL}${DATA:+,data=$DATA}"
 joined=$(IFS=,; echo "${prompts[*]}")
-exec "${PYTHON:-python}" -m ptjax.main --mode=evaluate \
-  --config="configs/superglue.py:$words" --prompt="$joined" "$@"
+command=("${PYTHON:-python}" -m ptjax.main --mode=evaluate
+  "--config=configs/superglue.py:$words" "--prompt=$joined" "$@")
+if [[ -n $dry ]]; then say "${command[@]}"; else exec "${command[@]}"; fi

@@ -319,6 +319,14 @@ def test_an_ensemble_is_one_evaluation(place):
   assert (first, mode) == ('ptjax.main', '--mode=evaluate')
   assert config == '--config=configs/superglue.py:task=cb,model=m'
   assert (prompt, odd) == ('--prompt=a,b', ODD)
+  words = ('ensemble.sh', '--dry-run', 'cb', 'a', '--', '--x=1')
+  code, out, _ = place.do(*words)
+  assert code == 0 and len(place.runs()) == 1  # that of before
+  assert out.split()[-2:] == ['--prompt=a', '--x=1']
+  code, _, said = place.do('ensemble.sh', 'cb')
+  assert code == 2 and said.startswith(
+    'launch/ensemble.sh: no prompt is named: '
+  )
 
 
 def test_an_image_differs_in_jax_alone():

@@ -153,6 +153,21 @@ def test_two_are_stopped_by_one_and_killed_with_one_and_end_as_one(room):
   check_same(room / 'two', room / 'one')
 
 
+@pytest.mark.full
+def test_the_first_that_is_killed_leaves_no_other(room):
+  """It has the coordinator with it, of which the other is told by no one."""
+  first, second = start(room, 'headless', count=2)
+  first.until('^cb [3-9]/')
+  first.popen.kill()
+  gone = time.monotonic()
+  code, *_ = second.finish(timeout=60)
+  assert code != 0 and time.monotonic() - gone < 60
+  (last,) = start(room, 'headless', count=1)
+  code, out, said = last.finish()
+  assert code == 0 and 'resumed at step' in out, said
+  check_same(room / 'headless', room / 'one')
+
+
 # Less of a run; its prompts are larger than what the coordinator passes on.
 BRIEF = {'train.steps': 12, 'train.eval_every': 6, 'method.length': 60}
 

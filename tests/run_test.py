@@ -28,6 +28,7 @@ def room(tmp_path_factory):
   tiny.data_folder(path / 'data')
   said = run(path, 'straight')
   assert said.returncode == 0, said.stderr
+  assert 'compiled programs are kept in /' in said.stdout
   for task in ('cb', 'rte'):
     assert f'{task}: the training step was compiled for ' in said.stdout
   return path
@@ -368,6 +369,7 @@ POPULATION = {
   'population.seeds': 2,
   'population.lr': '(0.1,0.3)',
   'eval.submission': False,
+  'profile': 2,
 }
 
 
@@ -392,6 +394,8 @@ def test_a_population_leaves_a_prompt_each_and_a_table(room, population):
   assert [f.stem for f in files] == ['0', '1', '2', '3']
   assert 'members by their score on dev' in population
   assert ' ± ' in population and 'ensemble' in population
+  assert 'a trace of 2 steps' in population
+  assert [*(room / 'population/profile/cb').rglob('*.xplane.pb')]
 
 
 def test_a_killed_population_goes_on_to_the_same_bits(room, population):

@@ -16,7 +16,7 @@ from ptjax import assemble, mesh, parts, progress, tree
 from ptjax import config as config_lib
 from ptjax.config import UserError
 from ptjax.data import split
-from ptjax.plan import ahead, cost, nearest, sizes, steps, tell
+from ptjax.plan import ahead, apart, cost, nearest, sizes, steps, tell
 from ptjax.plan.targets import Target, parse
 
 # Candidates that are compiled at most until one fits: of those that fit by the
@@ -29,9 +29,11 @@ _OVER = 1.6
 def run(config: Any, target: str) -> list[tell.Plan]:
   """Plans a run for each target of `a,b,c`, and says it.
 
+  What is for TPUs is planned in a process of its own: see `apart`.
+
   Raises:
-    UserError: no such target or model, a mesh that does not divide them, or
-      nothing to compile with.
+    UserError: no such target or model, a mesh that does not divide them,
+      nothing to compile with, or a compiler that crashes.
   """
   found = [parse(name) for name in target.split(',')]
   if any(each.chip.platform == 'tpu' for each in found):
@@ -40,10 +42,15 @@ def run(config: Any, target: str) -> list[tell.Plan]:
     config_lib.one_of('plan.functions', name, steps.NAMES)
   split.tasks(config)  # a misspelled one is told before anything compiles
   plans = []
-  for each, made in itertools.product(found, _configs(config)):
-    plans.append(plan(made, each))
-    for line in tell.lines(plans[-1]):
-      progress.say(line)
+  with apart.Apart() as process:
+    for each, made in itertools.product(found, _configs(config)):
+      if each.chip.platform == 'tpu':
+        what = f'--target={each.name}, remat={made.remat}'
+        plans.append(process.ask(what, plan, made, each))
+      else:
+        plans.append(plan(made, each))
+      for line in tell.lines(plans[-1]):
+        progress.say(line)
   if len(plans) > 1:
     progress.say(tell.summary(plans))
   return plans
