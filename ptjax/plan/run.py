@@ -7,6 +7,7 @@ weights and no data; what is compiled and what is estimated, it says.
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -78,7 +79,9 @@ def plan(config: Any, target: Target) -> tell.Plan:
   facts = _facts(made, target)
   if all(fact.fits for fact in facts):
     return _plan(made, target, facts)
-  change, tries = _nearest(config, target, devices)
+  change, tries = _fewer_rows(config, {}, facts, target, devices), 0
+  if change is None:
+    change, tries = _nearest(config, target, devices)
   return dataclasses.replace(
     _plan(made, target, facts), change=change, tries=tries
   )
@@ -102,8 +105,36 @@ def _nearest(
     facts = _facts(made, target)
     if all(fact.fits for fact in facts):
       change = tell.Change(words, _plan(made, target, facts))
+    else:
+      change = _fewer_rows(config, words, facts, target, devices)
+    if change:
       return change, sum(tries.values())
   return None, sum(tries.values())
+
+
+def _fewer_rows(
+  config: Any,
+  words: dict[str, Any],
+  facts: list[tell.Fact],
+  target: Target,
+  devices: Any,
+) -> tell.Change | None:
+  """The changed run whose evaluation has fewer rows at once; None if that is
+  not what does not fit, or none does."""
+  trains, *rest = facts
+  if trains.name != 'train' or not trains.fits:
+    return None
+  rows = config.eval.batch_size
+  while not all(fact.fits for fact in rest):
+    if rows % 2:
+      return None
+    rows //= 2
+    more = {**words, 'eval.batch_size': rows}
+    made = _made(config, more, target=target, devices=devices)
+    if made is None:  # the mesh does not divide them
+      return None
+    rest = _facts(made, target, names=steps.NAMES[1:])
+  return tell.Change(more, _plan(made, target, [trains, *rest]))
 
 
 def _made(
@@ -144,9 +175,11 @@ def _devices(target: Target) -> list[Any] | None:
   return ahead.devices(target) if target.chip.platform == 'tpu' else None
 
 
-def _facts(made: parts.Parts, target: Target) -> list[tell.Fact]:
+def _facts(
+  made: parts.Parts, target: Target, names: Sequence[str] = steps.NAMES
+) -> list[tell.Fact]:
   """What each step takes; none behind the first that does not fit."""
-  names, out = set(steps.NAMES), []
+  names, out = set(names), []
   if not made.config.eval.rank and made.config.eval.by != 'rank':
     names -= {'rank'}
   if not jax.tree.leaves(steps.begin(made)[0]):

@@ -13,7 +13,17 @@ import tiny
 
 from plan import sent
 from ptjax import assemble, mesh
-from ptjax.plan import ahead, apart, cost, run, sizes, steps, targets, tell
+from ptjax.plan import (
+  ahead,
+  apart,
+  cost,
+  nearest,
+  run,
+  sizes,
+  steps,
+  targets,
+  tell,
+)
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Heads for eight devices; a vocabulary that they cut.
@@ -118,6 +128,44 @@ def test_an_estimate_does_not_rule_out_what_is_faster(model, monkeypatch):
   (found,) = run.run(c, 'v5e:2x4')
   assert not found.fits and compiled == ['none', 'products']
   assert found.change.words == {'remat': 'products'}
+
+
+@pytest.mark.parametrize(
+  'trains_in,rows,want',
+  [
+    (1, 16, {'eval.batch_size': 16}),
+    (2, 8, {'train.accumulate': 2, 'eval.batch_size': 8}),
+    (1, 4, None),  # which eight devices do not divide
+  ],
+)
+def test_an_evaluation_that_does_not_fit_has_fewer_rows(
+  model, trains_in, rows, want, monkeypatch
+):
+  """Whatever trains: nothing else is changed for it."""
+  c = sent.config(str(model), **{'mesh.data': 2, 'mesh.fsdp': 4})
+  c.eval.batch_size, c.train.batch_size = 64, 16
+  asked = []
+
+  def fact(made, target, step):
+    c = made.config
+    asked.append((step.name, c.train.accumulate, c.eval.batch_size))
+    fits = {
+      'train': c.train.accumulate >= trains_in,
+      'decode': c.eval.batch_size <= rows,
+    }[step.name]
+    return tell.Fact(step.name, cost.Share(1, 1), 1, 1, fits=fits)
+
+  monkeypatch.setattr(run, '_fact', fact)
+  monkeypatch.setattr(
+    nearest, 'changes', lambda *_: [{'train.accumulate': 2}] * (trains_in > 1)
+  )
+  (found,) = run.run(c, 'h100:8')
+  assert not found.fits
+  assert (found.change and found.change.words) == want
+  assert len(asked) == len(set(asked))  # nothing twice
+  if want:
+    assert found.change.plan.fits
+    assert [f.name for f in found.change.plan.facts] == ['train', 'decode']
 
 
 @pytest.mark.parametrize(
