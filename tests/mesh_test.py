@@ -123,9 +123,9 @@ def test_t5_is_the_same_on_eight_devices(room, alone, shape):
     if kind == 'all-gather' and '/layers/' in source
   ]
   assert len(kernels) > 20
-  assert all(
-    shape.startswith(('f32[24,40]', 'f32[40,24]')) for shape in kernels
-  )
+  whole = 'f32[24,40]', 'f32[40,24]'
+  by_head = 'f32[8,5,24]', 'f32[8,24,5]'  # where few targets are absorbed
+  assert all(shape.startswith((*whole, *by_head)) for shape in kernels)
   assert not [shape for _, shape, _ in sent['step'] if '64' in shape]
   assert {kind for kind, _, _ in sent['step']} == {'all-gather', 'all-reduce'}
   # And a plan of this run names these, no less and no more.
