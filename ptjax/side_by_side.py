@@ -23,20 +23,15 @@ def over(function: Callable) -> Callable:
   """function(tuned, frozen, batch) of each member on the same batch."""
 
   def members(tuned, frozen, batch):
+    leaves = jax.tree.leaves(tuned)
     return each(
       lambda own: function(own, frozen, batch),
       tuned,
-      count=count(tuned),
+      count=leaves[0].shape[0] if leaves else 1,  # no method: one member
       pieces=batch['inputs'].size,
     )
 
   return members
-
-
-def count(tuned: Tree) -> int:
-  """How many members these are of; without a method there is one."""
-  leaves = jax.tree.leaves(tuned)
-  return leaves[0].shape[0] if leaves else 1
 
 
 def each(function: Callable, own: Tree, *, count: int, pieces: int) -> Tree:

@@ -1,17 +1,15 @@
 """Five prompts of T5-XXL's depth over eight devices, two tasks, one SIGTERM."""
 
 import json
-import os
 import re
 import signal
-import subprocess
 
 import numpy as np
 import pytest
 import safetensors.numpy
 import tiny
 from mesh_test import FLAGS
-from run_test import ROOT, command
+from run_test import run_and_signal
 
 # XXL's 24 layers of each stack; its widths through 64, its heads through 4.
 SHRUNK = tiny.changed(
@@ -35,27 +33,15 @@ JOB = {
   'tensorboard': False,
   'buckets': '(24,)',
 }
+NEVER = '(?!)'  # matches nothing
 EIGHT = {'mesh.data': 1, 'mesh.fsdp': 4, 'mesh.tensor': 2}
 
 
-def run(room, folder, flags='', *, stop_at='', **changes) -> tuple[int, str]:
-  """(exit code, what was said); a SIGTERM at the line that matches."""
-  process = subprocess.Popen(
-    command(room, folder, **{**JOB, **changes}),
-    cwd=ROOT,
-    env={**os.environ, 'XLA_FLAGS': f'{FLAGS} {flags}'},
-    stdout=subprocess.DEVNULL,
-    stderr=subprocess.PIPE,
-    text=True,
+def run(room, folder, *, at=NEVER, **changes) -> tuple[int, str]:
+  """(exit code, what was said); a SIGTERM at the line that matches `at`."""
+  return run_and_signal(
+    room, folder, signal.SIGTERM, at=at, **{**JOB, **changes}
   )
-  said = ''
-  for line in process.stderr:
-    said += line
-    if stop_at and re.match(stop_at, line):
-      process.send_signal(signal.SIGTERM)
-      break
-  said += process.stderr.read()
-  return process.wait(), said
 
 
 def prompts(folder) -> dict[str, np.ndarray]:
@@ -72,15 +58,15 @@ def scores(folder) -> dict:
 
 
 @pytest.mark.full
-def test_an_ensemble_on_eight_devices_ends_as_on_one(tmp_path):
+def test_an_ensemble_on_eight_devices_ends_as_on_one(tmp_path, monkeypatch):
   """What was finished before the signal is neither trained nor written."""
   tiny.model_folder(tmp_path / 'model', SHRUNK)
   tiny.data_folder(tmp_path / 'data')
-  one = '--xla_force_host_platform_device_count=1'
-  code, said = run(tmp_path, 'one', one)
+  code, said = run(tmp_path, 'one')
   assert code == 0, said
 
-  code, said = run(tmp_path, 'eight', stop_at='rte [3-6]/', **EIGHT)
+  monkeypatch.setenv('XLA_FLAGS', FLAGS)
+  code, said = run(tmp_path, 'eight', at='rte [3-6]/', **EIGHT)
   assert code == 1 and 'stopped by SIGTERM at step' in said, said
   finished = {
     path: (path.stat().st_mtime_ns, path.read_bytes())

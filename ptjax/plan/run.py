@@ -79,7 +79,8 @@ def plan(config: Any, target: Target) -> tell.Plan:
   facts = _facts(made, target)
   if all(fact.fits for fact in facts):
     return _plan(made, target, facts)
-  change, tries = _fewer_rows(config, {}, facts, target, devices), 0
+  where = {'target': target, 'devices': devices}
+  change, tries = _fewer_rows(config, facts, words={}, **where), 0
   if change is None:
     change, tries = _nearest(config, target, devices)
   return dataclasses.replace(
@@ -106,7 +107,8 @@ def _nearest(
     if all(fact.fits for fact in facts):
       change = tell.Change(words, _plan(made, target, facts))
     else:
-      change = _fewer_rows(config, words, facts, target, devices)
+      where = {'target': target, 'devices': devices}
+      change = _fewer_rows(config, facts, words=words, **where)
     if change:
       return change, sum(tries.values())
   return None, sum(tries.values())
@@ -114,8 +116,9 @@ def _nearest(
 
 def _fewer_rows(
   config: Any,
-  words: dict[str, Any],
   facts: list[tell.Fact],
+  *,
+  words: dict[str, Any],
   target: Target,
   devices: Any,
 ) -> tell.Change | None:
@@ -176,7 +179,7 @@ def _devices(target: Target) -> list[Any] | None:
 
 
 def _facts(
-  made: parts.Parts, target: Target, names: Sequence[str] = steps.NAMES
+  made: parts.Parts, target: Target, *, names: Sequence[str] = steps.NAMES
 ) -> list[tell.Fact]:
   """What each step takes; none behind the first that does not fit."""
   names, out = set(names), []
