@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from ptjax import checks, mesh, progress
+from ptjax import checks, memory, mesh, progress, relay
 from ptjax import config as config_lib
 from ptjax.config import UserError
 from ptjax.data import tokenizer
@@ -54,13 +54,20 @@ def parts(config: ConfigDict) -> Parts:
   _check_fit(pieces, loaded, causal=tuned_model.causal)
   if tuned_model.causal and pieces.note:
     progress.say(pieces.note)
-  return Parts(config, loaded, pieces, tuned_model, layout)
+  # Processes that keep different things would wait for each other for ever.
+  room = relay.of_first(lambda: memory.room(config.population.memory))
+  return Parts(config, loaded, pieces, tuned_model, layout, room)
 
 
-def outlined(config: ConfigDict, layout: mesh.Layout) -> Parts:
+def outlined(
+  config: ConfigDict, layout: mesh.Layout, *, room: int | None = None
+) -> Parts:
   """The parts of a run on that mesh, without values and without a tokenizer.
 
   Frozen parameters are shapes, from which steps are traced and compiled.
+
+  Args:
+    room: bytes of a device, see `memory.room`; None = nobody knows.
 
   Raises:
     UserError: as `parts` does, but for what weights and a tokenizer say.
@@ -79,7 +86,7 @@ def outlined(config: ConfigDict, layout: mesh.Layout) -> Parts:
   tuned_model = _tuned_model(
     config, loaded, method, eos_id=eos_id, platform=platform
   )
-  return Parts(config, loaded, None, tuned_model, layout)
+  return Parts(config, loaded, None, tuned_model, layout, room)
 
 
 def _tuned_model(
@@ -95,7 +102,6 @@ def _tuned_model(
   )
   model = loaded.model.clone(
     scan=config.scan,
-    remat=config.remat,
     config=sizes,
     dtype=_between(loaded.model.dtype, platform),
   )

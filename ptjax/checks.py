@@ -55,7 +55,7 @@ def check(config: ConfigDict, layout: mesh.Layout | None = None) -> None:
   config = config_lib.resolved(config)
   one_of('dtype', config.dtype, DTYPES)
   one_of('weights', config.weights, WEIGHTS)
-  one_of('remat', config.remat, config_lib.REMAT)
+  one_of('remat', config.remat, (config_lib.AUTO, *config_lib.REMAT))
   one_of('eval.by', config.eval.by, ('generate', 'rank'))
   one_of('eval.split', config.eval.split, ('dev', 'test'))
   _check_weights(config)

@@ -14,6 +14,7 @@ from ptjax import typed
 
 # From most memory to least; see ptjax/models/stack.py.
 REMAT = ('none', 'products', 'linear', 'full')
+AUTO = 'auto'  # of remat: by memory, see ptjax/memory.py
 
 
 class UserError(ValueError):
@@ -40,8 +41,9 @@ def default() -> ConfigDict:
   c.scan = True  # one compiled layer, looped; False unrolls
   # What the backward pass finds kept; the rest it computes again. From most
   # memory to least: none (nothing again) | products (of linear maps; weights of
-  # attention) | linear (the first alone) | full (what goes into a layer alone).
-  c.remat = 'products'
+  # attention) | linear (the first alone) | full (what goes into a layer alone);
+  # auto: the first of the last three that there is room for, by an estimate.
+  c.remat = AUTO
 
   # Devices, as data x fsdp x tensor; -1 = the rest of them. See ptjax/mesh.py.
   c.mesh = ConfigDict()
@@ -112,7 +114,7 @@ def default() -> ConfigDict:
   c.population.seeds = 1  # members that differ in seed: seed, seed + 1, …
   c.population.lr = ()  # a learning rate each; () = optimizer.lr
   c.population.init = ()  # a start each; () = method.init
-  c.population.memory = 0.0  # GiB a run may take; 0 = what the device has
+  c.population.memory = 0.0  # GiB of a device for a run; 0 = what it has
   c.ablation = ConfigDict()  # a run for each value; see configs/ablations.py
   c.ablation.key = ''  # a key of this file; '' = one run
   c.ablation.over = ()  # what it takes in turn

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ptjax import evaluate, memory, mesh, side_by_side, step, tree, vitals
+from ptjax.config import AUTO, REMAT
 from ptjax.data.split import Split
 from ptjax.parts import Parts
 from ptjax.tasks.base import Task
@@ -33,6 +34,24 @@ def check_memory(parts: Parts, train: Split, *, task: str) -> None:
     weights=mesh.bytes_on_one(parts.loaded.params),
     limit_gib=config.population.memory,
     task=task,
+  )
+
+
+def keeps(parts: Parts, state: step.TrainState, train: Split) -> str:
+  """What is said where layers keep less than they would with more memory."""
+  rows, longest = parts.config.train.batch_size, train.buckets[-1]
+
+  def ids(length: int) -> jax.ShapeDtypeStruct:
+    shape = (len(parts.members), rows, length)
+    return jax.ShapeDtypeStruct(shape, jnp.int32)
+
+  batch = {'inputs': ids(longest), 'targets': ids(train.target_length)}
+  found = parts.remat(state, batch)
+  if parts.config.remat != AUTO or found == REMAT[1]:
+    return ''
+  return (
+    f'inputs of {longest} pieces train with remat={found}, to fit into '
+    f'{parts.room / memory.GIB:.1f} GiB (population.memory)'
   )
 
 

@@ -90,6 +90,8 @@ class TaskRun:
         '--mode=evaluate'
       )
     self.state = self.parts.state(own)
+    if said := health.keeps(self.parts, self.state, self.train):
+      self.log.say(f'{self.name}: {said}')
     self.checkpoints = Checkpoints(self.workdir / 'checkpoints' / self.name)
     before = tree.checksum(self.frozen)
     if self.checkpoints.latest() is None:

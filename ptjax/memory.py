@@ -1,19 +1,25 @@
 """What the training of one member takes, estimated from shapes.
 
-Owns the arithmetic that refuses a population before it is compiled. An
-estimate: what a compiler reuses or copies it does not know.
+Owns the arithmetic that says what layers keep, and that refuses a population
+before it is compiled. An estimate: what a compiler reuses or copies it does not
+know.
 """
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from ptjax import cross_entropy
-from ptjax.config import UserError
+from ptjax.config import REMAT, UserError
 from ptjax.models.causal_layers import CausalConfig
 
 GIB = 2**30
+
+# Of a CPU's memory, which other programs use too: as much as jax takes of a
+# GPU's where nobody says otherwise.
+_OF_A_HOST = 0.75
 
 
 def member_bytes(
@@ -117,6 +123,35 @@ def _encoder_decoder(
   ]
 
 
+def policy(room: int | None, needs: Callable[[str], int]) -> str:
+  """What layers keep: of `config.REMAT` the most that there is room for.
+
+  Not `none`, which is slower than `products` where both were measured. Where
+  nothing has room, `full`.
+
+  Args:
+    room: bytes; None = nobody knows.
+    needs: a policy -> the bytes that all needs.
+  """
+  first, *rest = REMAT[REMAT.index('products') :]
+  if room is None or needs(first) <= room:
+    return first
+  return next((each for each in rest if needs(each) <= room), rest[-1])
+
+
+def room(limit_gib: float) -> int | None:
+  """Bytes of a device for a run: so many GiB, or with 0 what it has.
+
+  Whatever is free just now: a run that goes on is to compute what it did.
+  """
+  if limit_gib:
+    return int(limit_gib * GIB)
+  limit = _limit()
+  if limit is None and (host := _host('SC_PHYS_PAGES')):
+    limit = int(_OF_A_HOST * host) // jax.local_device_count()
+  return limit
+
+
 def check(
   members: int, *, each: int, weights: int, limit_gib: float, task: str
 ) -> None:
@@ -146,11 +181,20 @@ def check(
 
 def _device_bytes(weights: int) -> int | None:
   """What the device has for a run; on a CPU, what is free and the weights."""
+  limit = _limit()
+  if limit is None and (free := _host('SC_AVPHYS_PAGES')):
+    limit = free + weights
+  return limit
+
+
+def _limit() -> int | None:
+  """What the device says that it may hold; a CPU says nothing."""
   stats = jax.local_devices()[0].memory_stats() or {}
-  if 'bytes_limit' in stats:
-    return stats['bytes_limit']
+  return stats.get('bytes_limit')
+
+
+def _host(pages: str) -> int | None:
   try:
-    free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    return os.sysconf(pages) * os.sysconf('SC_PAGE_SIZE')
   except (ValueError, OSError):
     return None
-  return free + weights

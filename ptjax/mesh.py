@@ -222,10 +222,16 @@ def platform() -> str:
 
 
 def bytes_on_one(tree: Tree) -> int:
-  """What a device holds of these arrays."""
+  """What a device holds of arrays, or of their shapes with their places."""
   return sum(
-    leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(tree)
+    math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+    for leaf in jax.tree.leaves(tree)
   )
+
+
+def bytes_of(tree: Tree) -> int:
+  """What arrays, or their shapes, are in one place."""
+  return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def sizes(settings: Mapping[str, int], devices: int) -> tuple[int, ...]:

@@ -14,8 +14,17 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from ptjax import memory, mesh, optim, population, step, transfer, tree
-from ptjax.config import UserError
+from ptjax import (
+  memory,
+  mesh,
+  optim,
+  population,
+  side_by_side,
+  step,
+  transfer,
+  tree,
+)
+from ptjax.config import AUTO, REMAT, UserError
 from ptjax.data import tokenizer
 from ptjax.methods import base
 from ptjax.predict import beam, sample
@@ -32,6 +41,7 @@ class Parts:
   tokenizer: tokenizer.Tokenizer | None  # None: see `assemble.outlined`
   tuned_model: tuned_base.TunedModel
   layout: mesh.Layout
+  room: int | None = None  # bytes of a device, see `memory.room`
 
   @property
   def causal(self) -> bool:
@@ -67,6 +77,7 @@ class Parts:
       *(self.tuned_model, self.tx),
       rates=rates,
       options=options,
+      remat=self.remat,
       out_shardings=self.layout.whole,
     )
 
@@ -80,13 +91,37 @@ class Parts:
 
     return self._placed(needed, axis=1)(state, frozen, batch)
 
-  def member_bytes(self, *, length: int, target: int) -> int:
+  def remat(self, state: Any, batch: Any) -> str:
+    """What layers keep in a training step: as set, or as there is room for.
+
+    Args:
+      state, batch: of a population, or their shapes: [E, …], [E, B, …].
+    """
+    if self.config.remat != AUTO:
+      return self.config.remat
+    members, rows, length = batch['inputs'].shape
+    at_once = side_by_side.at_once(members, rows * length)
+    # Of what trains, the gradient, the update and what comes of it.
+    moving = 3 * mesh.bytes_of(state.tuned) * at_once // members
+    held = mesh.bytes_on_one(self.loaded.params) + mesh.bytes_of(state) + moving
+
+    def needs(remat: str) -> int:
+      shape = {'length': length, 'target': batch['targets'].shape[-1]}
+      return held + at_once * self.member_bytes(**shape, remat=remat)
+
+    return memory.policy(self.room, needs)
+
+  def member_bytes(self, *, length: int, target: int, remat: str = '') -> int:
     """Bytes of a device that the training of one member takes, estimated.
 
     Args:
       length: pieces of an input, padded.
       target: pieces of a target.
+      remat: what layers keep; '' = as set, or the least.
     """
+    if not remat:
+      set_ = self.config.remat
+      remat = REMAT[-1] if set_ == AUTO else set_
     train, model = self.config.train, self.tuned_model.model
     return memory.member_bytes(
       model.config,
@@ -95,7 +130,7 @@ class Parts:
       length=length,
       target=target,
       itemsize=jnp.dtype(model.dtype).itemsize,
-      remat=model.remat,
+      remat=remat,
       full_text=train.loss == 'text',
       tensor=self.layout.mesh.shape['tensor'],
     )

@@ -87,6 +87,7 @@ def make_train_step(
   *,
   rates: Sequence[float],
   options: StepOptions = StepOptions(),
+  remat: Callable[[TrainState, Batch], str] | None = None,
   out_shardings: Any = None,
 ) -> Callable[[TrainState, Tree, Batch], tuple[TrainState, dict]]:
   """A jitted (state, frozen, batch) -> (state, metrics); donates the state.
@@ -97,6 +98,7 @@ def make_train_step(
   Args:
     make_tx: a learning rate -> the optimizer.
     rates: the learning rate of each member.
+    remat: what layers keep, of a population's shapes; None = as the model's do.
     out_shardings: where the results lie, as in jax.jit.
   """
 
@@ -105,7 +107,10 @@ def make_train_step(
       state, batch, rate = own
       return update(state, frozen, batch, tx=make_tx(rate))
 
-    update = _update(tuned_model, options)
+    kept = tuned_model
+    if remat is not None:
+      kept = tuned_model.keeping(remat(state, batch))
+    update = _update(kept, options)
     own = state, batch, jnp.asarray(rates, jnp.float32)
     count = len(rates)
     pieces = batch['inputs'].size // count

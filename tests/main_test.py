@@ -45,7 +45,11 @@ def rows(tmp_path):
       [],
       'weights=int8 holds the weights in eight bits, which cannot train',
     ),
-    ('remat=true', [], "remat='true' is not known; it can be none, products"),
+    (
+      'remat=true',
+      [],
+      "remat='true' is not known; it can be auto, none, products",
+    ),
     ('', ['--mode=trian'], "did you mean 'train'"),
     ('', ['--wrkdir=x'], "did you mean 'workdir'"),
     ('', ['--mode=score'], '--workdir does nothing in --mode=score'),

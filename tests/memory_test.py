@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import os
 
 import flax.linen as nn
 import jax
@@ -147,3 +148,24 @@ def test_more_members_than_fit_are_refused_with_the_estimate():
   assert 'there are 5.50; about 4 fit' in said
   with pytest.raises(UserError, match='100000 members'):  # asks the device
     memory.check(100_000, each=gib, weights=gib, limit_gib=0, task='rte')
+
+
+def test_a_host_gives_the_same_share_whatever_is_free():
+  """Or a run that goes on would keep other things than it did."""
+  host = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+  each = 0.75 * host / jax.local_device_count()
+  assert memory.room(0) == pytest.approx(each, abs=1)
+  assert memory.room(2.5) == 2.5 * memory.GIB
+
+
+def test_the_first_policy_that_has_room_is_taken():
+  needs = {'products': 30, 'linear': 20, 'full': 10}.get
+  rooms = {
+    None: 'products',
+    30: 'products',
+    29: 'linear',
+    19: 'full',
+    1: 'full',
+  }
+  for room, found in rooms.items():
+    assert memory.policy(room, needs) == found

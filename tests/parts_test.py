@@ -6,6 +6,7 @@ import tiny
 from ptjax import assemble, memory, mesh, parts
 from ptjax import config as config_lib
 from ptjax.config import UserError
+from ptjax.plan import steps
 from ptjax.predict import beam, sample
 
 
@@ -38,7 +39,8 @@ def test_a_member_takes_its_part_of_rows_or_layers(cut, rows, tmp_path):
     }
   )
   made = assemble.outlined(c, mesh.abstract(c, 8, platform='gpu'))
-  assert made.member_bytes(length=24, target=4) == memory.member_bytes(
+  found = made.member_bytes(length=24, target=4, remat='products')
+  assert found == memory.member_bytes(
     t5,
     batch=rows,
     prompt=5,
@@ -48,3 +50,51 @@ def test_a_member_takes_its_part_of_rows_or_layers(cut, rows, tmp_path):
     remat='products',
     tensor=8 if cut == 'tensor' else 1,
   )
+
+
+def outlined(folder, *, room, **changes):
+  tiny.model_folder(folder, tiny.changed(num_heads=8, d_ff=40, vocab_size=64))
+  c = config(model=str(folder), **{'method.length': 5, **changes})
+  return assemble.outlined(c, mesh.abstract(c, 1, platform='gpu'), room=room)
+
+
+def least(made, remat, **shape):
+  """Bytes that a step with this policy needs, all of it."""
+  state, batch = steps.trained(made)
+  held = mesh.bytes_on_one(made.loaded.params) + mesh.bytes_of(state)
+  moving = 3 * mesh.bytes_of(state.tuned)
+  each = made.member_bytes(**shape, remat=remat)
+  return held + moving + len(made.members) * each
+
+
+@pytest.mark.parametrize('members', [1, 3])
+def test_layers_keep_what_there_is_room_for(tmp_path, members):
+  """Of what trains, its state and the weights beside what layers keep."""
+  shape = {'length': 24, 'target': 4}
+  told = {'population.seeds': members, 'buckets': (24,), 'target_length': 4}
+
+  def chosen(room, **more):
+    made = outlined(tmp_path / 't5', room=room, **told, **more)
+    return made.remat(*steps.trained(made))
+
+  made = outlined(tmp_path / 't5', room=None, **told)
+  needs = {r: least(made, r, **shape) for r in ('products', 'linear', 'full')}
+  assert needs['products'] > needs['linear'] > needs['full']
+  assert chosen(None) == chosen(needs['products']) == 'products'
+  assert chosen(needs['products'] - 1) == chosen(needs['linear']) == 'linear'
+  assert chosen(needs['linear'] - 1) == chosen(0) == 'full'
+  assert chosen(0, remat='none') == 'none'
+
+
+def test_a_step_computes_again_what_it_did_not_keep(tmp_path):
+  """The very program: each policy has its own number of operations."""
+  told = {'buckets': (24,), 'target_length': 4}
+
+  def operations(room, **more):
+    made = outlined(tmp_path / 't5', room=room, **told, **more)
+    return steps.trace(made, 'train').work.operations
+
+  each = {r: operations(None, remat=r) for r in ('products', 'linear', 'full')}
+  assert each['products'] < each['linear'] < each['full']
+  assert operations(None) == each['products']
+  assert operations(0) == each['full']

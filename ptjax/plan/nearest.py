@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ptjax import mesh
-from ptjax.config import REMAT
+from ptjax.config import AUTO, REMAT
 
 # About the share of a step's time that a change costs, T5-XXL's on eight chips
 # in mind. What is computed again is counted (BUILD.md): of products nothing,
@@ -67,8 +67,12 @@ def _named(shape: tuple[int, ...]) -> dict[str, int]:
 
 
 def _remat(config: Any) -> Iterator[tuple[dict, float]]:
-  yield {}, 0.0
-  for policy in REMAT[REMAT.index(config.remat) + 1 :]:
+  if config.remat == AUTO:  # by the estimate, which may be too careful
+    less = tuple(_REMAT)
+  else:
+    yield {}, 0.0
+    less = REMAT[REMAT.index(config.remat) + 1 :]
+  for policy in less:
     yield {'remat': policy}, _REMAT[policy]
 
 

@@ -75,25 +75,34 @@ def _configs(config: Any) -> list[Any]:
 def plan(config: Any, target: Target) -> tell.Plan:
   """One run on one target; and the nearest that fits, if it does not."""
   devices = _devices(target)
-  made = _outlined(config, target, devices)
+  where = {'target': target, 'devices': devices}
+  made = _outlined(config, *where.values())
+  # As a run of these shapes would find it.
+  given = _changed(config, {'remat': made.remat(*steps.trained(made))})
+  made = _outlined(given, *where.values())
   facts = _facts(made, target)
   if all(fact.fits for fact in facts):
     return _plan(made, target, facts)
-  where = {'target': target, 'devices': devices}
-  change, tries = _fewer_rows(config, facts, words={}, **where), 0
+  change, tries = _fewer_rows(given, facts, words={}, **where), 0
   if change is None:
-    change, tries = _nearest(config, target, devices)
+    change, tries = _nearest(config, given.remat, **where)
   return dataclasses.replace(
     _plan(made, target, facts), change=change, tries=tries
   )
 
 
 def _nearest(
-  config: Any, target: Target, devices: Any
+  config: Any, remat: str, *, target: Target, devices: Any
 ) -> tuple[tell.Change | None, int]:
-  """The cheapest change with which the run fits, and how many were tried."""
+  """The cheapest change with which the run fits, and how many were tried.
+
+  Args:
+    remat: what the run would do as it is, which was tried.
+  """
   tries = {True: 0, False: 0}  # by whether the estimate has them fit
   for words in nearest.changes(config, target.devices):
+    if words == {'remat': remat}:
+      continue
     made = _made(config, words, target=target, devices=devices)
     if made is None or not _may_fit(made, target):
       continue
@@ -170,7 +179,7 @@ def _outlined(config: Any, target: Target, devices: Any) -> parts.Parts:
     layout = mesh.abstract(config, target.devices, platform='gpu')
   else:
     layout = mesh.make(config, devices)
-  return assemble.outlined(config, layout)
+  return assemble.outlined(config, layout, room=target.held)
 
 
 def _devices(target: Target) -> list[Any] | None:

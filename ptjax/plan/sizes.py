@@ -4,27 +4,15 @@ Owns the estimate where nothing is compiled: weights and state by their places,
 activations by `ptjax.memory`. Knows no compiler.
 """
 
-import math
-from typing import Any
-
-import jax
 import numpy as np
 
-from ptjax import parts
+from ptjax import mesh, parts
 from ptjax.plan import steps
-
-
-def on_device(tree: Any) -> int:
-  """Bytes of a device's part of arrays without values."""
-  return sum(
-    math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-    for leaf in jax.tree.leaves(tree)
-  )
 
 
 def weights(made: parts.Parts) -> int:
   """Bytes of frozen weights that a device holds."""
-  return on_device(made.loaded.params)
+  return mesh.bytes_on_one(made.loaded.params)
 
 
 def temporary(made: parts.Parts) -> int:

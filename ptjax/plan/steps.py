@@ -65,9 +65,7 @@ def trace(made: parts.Parts, name: str) -> Step:
   tuned, frozen = begin(made)
   options, loops = {}, 1
   if name == 'train':
-    function, own = made.placed_step, _state(made, tuned)
-    shape = (len(made.members), config.train.batch_size)
-    batch = made.layout.shapes(_batch(shape, longest), None, mesh.ROWS)
+    function, (own, batch) = made.placed_step, trained(made)
   else:
     function, own = made.placed_choices, tuned
     batch = _batch((config.eval.batch_size,), longest)
@@ -83,6 +81,14 @@ def trace(made: parts.Parts, name: str) -> Step:
   return Step(
     name, traced, products.count(traced.jaxpr, is_frozen, loops=loops)
   )
+
+
+def trained(made: parts.Parts) -> tuple[Tree, Tree]:
+  """(state of all members, batch) of a training step, as shapes."""
+  tuned, _ = begin(made)
+  shape = (len(made.members), made.config.train.batch_size)
+  batch = _batch(shape, lengths(made.config))
+  return _state(made, tuned), made.layout.shapes(batch, None, mesh.ROWS)
 
 
 def begin(made: parts.Parts) -> tuple[Tree, Tree]:

@@ -102,6 +102,10 @@ class TunedModel(abc.ABC):
   def cache_axes(self) -> dict[str, int | None]:
     """The batch axis of each leaf of a cache; None where it has no batch."""
 
+  def keeping(self, remat: str) -> 'TunedModel':
+    """The same, whose layers keep one of `config.REMAT` to go back."""
+    return dataclasses.replace(self, model=self.model.clone(remat=remat))
+
   def check_context(self, *, inputs: int, targets: int) -> None:
     """Refuses lengths in pieces that the model has no positions for.
 

@@ -9,6 +9,7 @@ PARTS = {'train.accumulate': 2}
 
 
 def tried(devices=8, **changes):
+  changes = {'remat': 'products', **changes}
   config = config_lib.update(config_lib.default(), changes)
   return list(nearest.changes(config, devices))
 
@@ -50,6 +51,13 @@ def test_less_is_computed_again_before_more():
   assert found.index(linear) < found.index(full)
   assert {'remat': 'products'} not in found
   assert tried(remat='none')[0] == {'remat': 'products'}
+
+
+def test_what_an_estimate_would_choose_is_named():
+  """It may be too careful, so that all are tried, each by its name."""
+  found = tried(remat='auto')
+  assert found[:2] == [{'remat': 'products'}, {'remat': 'linear'}]
+  assert all('remat' in words for words in found)
 
 
 def test_another_model_comes_last():

@@ -84,7 +84,8 @@ def test_what_does_not_fit_is_told_with_the_nearest_that_does(
   assert not found.fits
   assert found.change.plan.fits
   cut = {'mesh.data': 4, 'mesh.fsdp': 1, 'mesh.tensor': 2}
-  assert found.change.words == {**cut, 'train.accumulate': 2}
+  more = {'remat': 'products', 'train.accumulate': 2}
+  assert found.change.words == {**cut, **more}
   said = capsys.readouterr().out
   assert 'train does not fit; the nearest that does (by the estimate): ' in said
   monkeypatch.setitem(
