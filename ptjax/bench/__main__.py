@@ -105,6 +105,7 @@ def _versus(asked: argparse.Namespace) -> dict[str, Any]:
     said,
     repeats=asked.repeats,
     memory=not asked.no_memory,
+    times=not asked.no_times,
   )
   return versus.run(comparison(), plan)
 
@@ -220,6 +221,11 @@ def _peer(kinds: Any, name: str, what: str, *, shapes: str, works: str) -> None:
     parser.add_argument(f'--{flag}', type=_words, default=(), help=values)
   parser.add_argument(
     '--no-memory', action='store_true', help='leave out the peaks of memory'
+  )
+  parser.add_argument(
+    '--no-times',
+    action='store_true',
+    help='leave out all else, so that only one side at a time needs memory',
   )
 
 

@@ -21,16 +21,20 @@ from ptjax import assemble, heap, writer
 from ptjax import config as config_lib
 from ptjax.bench import (
   apart,
+  operations,
   pairs,
   peft_side,
   random_t5,
   real_sides,
+  t5,
   tables,
   versus,
   versus_tables,
 )
 from ptjax.config import UserError
 from ptjax.data import pipeline, source, tokenizer
+from ptjax.data.batch import Encoded
+from ptjax.models.t5 import T5Config
 from ptjax.tasks import base
 from ptjax.tasks.base import Example
 
@@ -211,12 +215,14 @@ def _row(
   'ours' and 'theirs' are seconds of a pass over 'examples'; 'times' and
   'fixed_times' what PEFT and the fixed length take of them, pair by pair;
   'same' the share of answers that differ; 'real' the shares of positions that
-  are a piece or a virtual token.
+  are a piece or a virtual token; 'operations' those of `least`, 'rate' a second
+  of one large product.
   """
   size, work = about['batch'], about['work']
   ours, theirs = sides
   pieces = tokenizer.load(plan.pieces)
-  lengths = [len(row.inputs) for row in real_sides.encode(found, pieces)]
+  encoded = real_sides.encode(found, pieces)
+  lengths = [len(row.inputs) for row in encoded]
   training = work == 'train'
   out = {
     'prompt': plan.prompt,
@@ -224,7 +230,11 @@ def _row(
     'pieces': float(np.mean(lengths)),
     'load': versus.load(),
     'at_least': TIMES[work][jax.default_backend() != 'cpu'],
+    'rate': operations.rate(about['dtype'], clock=clock),
   }
+  config = random_t5.SIZES[about['model']]
+  computed = encoded[: out['examples']]
+  out['operations'] = least(config, computed, work, prompt=plan.prompt)
   if training:
     out['real'] = _shares(plan, found, lengths, size, pieces)
 
@@ -244,6 +254,25 @@ def _row(
     out['fixed_times'] = pair.ratio.median
     out['fixed_at_least'] = FIXED.get(about['input'])
   return out
+
+
+def least(
+  config: T5Config, rows: Sequence[Encoded], work: str, *, prompt: int
+) -> int:
+  """Operations that a pass must take: no padding, and each answer once."""
+  total = 0
+  for row in rows:
+    front = prompt + len(row.inputs)
+    answers = row.choices if work == 'rank' else [row.targets]
+    parts = [t5.encoder(config, 1, front)]
+    for answer in answers:
+      how = config, 1, front, len(answer)
+      ways = (t5.decoder(*how, absorbed=absorbed) for absorbed in (True, False))
+      parts.append(min(ways, key=sum))
+    total += sum(
+      t5.train(part) if work == 'train' else sum(part) for part in parts
+    )
+  return total
 
 
 def _differ(
@@ -300,7 +329,8 @@ def _shares(
 
 _HEAD = [
   *('model', 'dtype', 'batch', 'task', 'work', 'examples', 'pieces'),
-  *('ptjax, examples/s', 'PEFT', 'times as fast', 'at least', '', 'differ'),
+  *('ptjax, examples/s', 'PEFT', 'times as fast', 'at least', ''),
+  *('at the rate', 'differ'),
   *(f'times the speed of {real_sides.LENGTH}', 'at least', ''),
   *('real or prompt', 'longest of batch'),
   *(f'fixed {real_sides.LENGTH}', 'load'),
@@ -314,6 +344,7 @@ def tell(found: dict[str, Any]) -> Iterator[str]:
     yield found['missing']
   rows = found['rows']
   yield writer.table([_HEAD, *map(_told, rows)])
+  yield from versus_tables.rates(rows)
   yield from _padding([row for row in rows if 'real' in row])
 
 
@@ -338,10 +369,11 @@ def _told(row: dict[str, Any]) -> list[str]:
     cells += [
       times.text(),
       *versus_tables.judged(times.median, row['at_least']),
+      f'{versus_tables.at_the_rate(row):.2f}',
       f'{row["same"]:.3f}' if 'same' in row else '',
     ]
   else:
-    cells += [''] * 5
+    cells += [''] * 6
   if 'fixed_times' in row:
     fixed = row['fixed_times']
     cells += [

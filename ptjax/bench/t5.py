@@ -67,7 +67,7 @@ class T5(versus.Comparison):
       for absorbed in (work != 'generate', False)
     )
     if work == 'train':
-      return _train(read) + _train(ours), _train(read) + _train(theirs)
+      return train(read) + train(ours), train(read) + train(theirs)
     if work == 'generate':
       return sum(read) + sum(ours), sum(read) + sum(theirs)
     once = sum(read) + CHOICES * sum(ours)
@@ -127,7 +127,7 @@ def decoder(
   return products, 4 * tokens * layers * (said * inner + read * width)
 
 
-def _train(forward: tuple[int, int]) -> int:
+def train(forward: tuple[int, int]) -> int:
   """With the backward pass for activations alone; see `operations.Work`."""
   products, attention = forward
   return 2 * products + 3 * attention

@@ -49,6 +49,7 @@ class Plan:
   works: tuple[str, ...]
   repeats: int = 5
   memory: bool = True  # of training, each side in a process of its own
+  times: bool = True  # without, the two sides are never there together
 
 
 def plan(
@@ -155,21 +156,25 @@ def run(
       plan.cases, lambda case: (case.model, case.dtype, case.prompt)
     )
     for (name, *_), cases in groups:
-      cases = list(cases)
+      asked = list(itertools.product(cases, plan.works))
       folder = pathlib.Path(room) / name
       if not folder.exists():
         folder.mkdir()
         comparison.write(folder, name)
-      mine = functools.partial(_ours, comparison, folder, cases[0])
-      other = peer and functools.partial(theirs, peer, folder, cases[0].dtype)
-      with apart.sides(held, comparison.call, mine, other) as sides:
-        for case, work in itertools.product(cases, plan.works):
-          tell(f'{words(case)}: {work}')
-          row = _row(comparison, case, work, sides, timing)
-          if plan.memory and work.startswith('train'):
+      found = [{**dataclasses.asdict(c), 'work': work} for c, work in asked]
+      if plan.memory:
+        for row, (case, work) in zip(found, asked):
+          if work.startswith('train'):
             row |= _memory(comparison, folder, case, work, peer)
-            row['memory_at_most'] = comparison.memory
-          rows.append(row)
+      if plan.times:
+        first, _ = asked[0]
+        mine = functools.partial(_ours, comparison, folder, first)
+        other = peer and functools.partial(theirs, peer, folder, first.dtype)
+        with apart.sides(held, comparison.call, mine, other) as sides:
+          for row, (case, work) in zip(found, asked):
+            tell(f'{words(case)}: {work}')
+            row |= _times(comparison, case, work, sides, timing)
+      rows += found
   return {'missing': missing, 'rows': rows}
 
 
@@ -208,7 +213,7 @@ def load() -> float | None:
   return os.getloadavg()[0] if hasattr(os, 'getloadavg') else None
 
 
-def _row(
+def _times(
   comparison: Comparison,
   case: Case,
   work: str,
@@ -221,7 +226,7 @@ def _row(
   'same' is by how much the two answers differ; 'operations' and 'rate', a
   second, as `operations` counts them; 'load' that of the machine.
   """
-  out = {**dataclasses.asdict(case), 'work': work, 'load': load()}
+  out = {'load': load()}
   out['at_least'] = comparison.at_least(jax.default_backend(), case, work)
   out['operations'], out['theirs_operations'] = comparison.count(case, work)
   out['rate'] = operations.rate(case.dtype, clock=timing['clock'])
@@ -281,8 +286,10 @@ def _memory(
   peer: Any,
 ) -> dict[str, Any]:
   """Peak bytes of each side, in a process that runs nothing else."""
+  tell(f'{words(case)}: memory of {work}')
   given = comparison, folder, case, work
-  out = {'bytes': in_a_process(_peak, *given, None)}
+  out = {'memory_at_most': comparison.memory}
+  out['bytes'] = in_a_process(_peak, *given, None)
   if peer is not None:
     out['theirs_bytes'] = in_a_process(_peak, *given, peer)
   return out

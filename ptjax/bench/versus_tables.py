@@ -14,7 +14,7 @@ _CASE = ('model', 'dtype', 'prompt', 'batch', 'input', 'work')
 _HEAD = [
   *_CASE,
   *('ptjax, ms', 'of rate', 'PEFT, ms', 'of rate', 'times as fast'),
-  *('at least', '', 'differ by', 'GiB', "of PEFT's", 'load'),
+  *('at least', '', 'at the rate', 'differ by', 'GiB', "of PEFT's", 'load'),
 ]
 
 
@@ -25,16 +25,32 @@ def tell(found: dict[str, Any]) -> Iterator[str]:
     yield found['missing']
   rows = found['rows']
   yield writer.table([_HEAD, *map(_row, rows)])
-  rates = {
-    dtype: Range.of([r['rate'] for r in rows if r['dtype'] == dtype])
-    for dtype in dict.fromkeys(row['dtype'] for row in rows)
-  }
-  for dtype, rate in rates.items():
+  yield from rates(rows)
+  yield from best(rows)
+
+
+def rates(rows: list[dict[str, Any]]) -> Iterator[str]:
+  """What one large product does, and what it means for what is aimed at."""
+  found = {}
+  for row in rows:
+    if 'rate' in row:
+      found.setdefault(row['dtype'], []).append(row['rate'])
+  for dtype, each in found.items():
     yield (
       f'one large product of {dtype}, by ptjax, beside each row: '
-      f'{rate.text(1e-9)} 10^9 operations/s'
+      f'{Range.of(each).text(1e-9)} 10^9 operations/s'
     )
-  yield from best(rows)
+  if any('theirs' in row for row in rows):
+    yield (
+      "at the rate: times PEFT's speed, were all that ptjax must compute done "
+      'at the rate of that product and nothing else took time; what is aimed '
+      'at above that cannot be had here'
+    )
+
+
+def at_the_rate(row: dict[str, Any]) -> float:
+  """Times the peer's speed, were all operations done at the product's rate."""
+  return row['theirs']['median'] * row['rate'] / row['operations']
 
 
 def best(rows: list[dict[str, Any]]) -> Iterator[str]:
@@ -58,9 +74,10 @@ def best(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _row(row: dict[str, Any]) -> list[str]:
-  cells = [*(str(row[key]) for key in _CASE), *_side(row, '')]
+  cells = [str(row[key]) for key in _CASE]
+  cells += _side(row, '') if 'ours' in row else [''] * 2
   if 'theirs' not in row:
-    cells += [''] * 6
+    cells += [''] * 7
   else:
     times = Range(**row['times'])
     cells += [
@@ -68,8 +85,8 @@ def _row(row: dict[str, Any]) -> list[str]:
       times.text(),
       *judged(times.median, row['at_least']),
     ]
-    cells.append(f'{row["same"]:.1e}')
-  load = row['load']
+    cells += [f'{at_the_rate(row):.2f}', f'{row["same"]:.1e}']
+  load = row.get('load')
   return [*cells, *_memory(row), '–' if load is None else f'{load:.1f}']
 
 
@@ -101,6 +118,8 @@ def _memory(row: dict[str, Any]) -> tuple[str, str]:
 def draw(figure: Any, rows: list[dict[str, Any]]) -> None:
   """How many times as fast, and where the aim is; seconds without PEFT."""
   axes = figure.subplots()
+  if not all('ours' in row for row in rows):
+    return _draw_memory(axes, rows)
   compared = all('times' in row for row in rows)
   for at, row in enumerate(rows):
     found = row['times' if compared else 'ours']
@@ -111,11 +130,26 @@ def draw(figure: Any, rows: list[dict[str, Any]]) -> None:
       axes.plot([row['at_least']], [at], marker='|', markersize=12, color='C1')
   if compared:
     axes.axvline(1, color='0.6')
+  _labelled(axes, rows, "times PEFT's speed" if compared else 'seconds')
+
+
+def _draw_memory(axes: Any, rows: list[dict[str, Any]]) -> None:
+  """Peaks, of rows that were not timed."""
+  rows = [row for row in rows if 'bytes' in row]
+  for key, color, name in (('', 'C0', 'ptjax'), ('theirs_', 'C1', 'PEFT')):
+    held = [(at, row.get(f'{key}bytes')) for at, row in enumerate(rows)]
+    at, values = zip(*((at, b / tables.GIB) for at, b in held if b))
+    axes.plot(values, at, 'o', color=color, label=name)
+  axes.legend()
+  _labelled(axes, rows, 'GiB')
+
+
+def _labelled(axes: Any, rows: list[dict[str, Any]], what: str) -> None:
   axes.set_yticks(range(len(rows)), [_label(row) for row in rows])
   axes.margins(y=0.1)
   axes.invert_yaxis()
   axes.set_xlim(left=0)
-  axes.set_xlabel("times PEFT's speed" if compared else 'seconds')
+  axes.set_xlabel(what)
 
 
 def _label(row: dict[str, Any]) -> str:

@@ -273,7 +273,7 @@ def test_the_rate_is_of_what_the_clock_says():
   assert found == 2 * 1024**3 * 2 / 1.0
 
 
-def test_memory_is_each_sides_own_process():
+def test_memory_is_each_sides_own_process(monkeypatch):
   seen = []
 
   def in_a_process(function, *args):
@@ -281,16 +281,34 @@ def test_memory_is_each_sides_own_process():
     return function(*args)
 
   # Not a process here: a stand-in's class cannot be sent to one.
-  real, versus.in_a_process = versus.in_a_process, in_a_process
-  try:
-    plan = versus.Plan((CASE,), ('train-label', 'evaluate'), repeats=1)
-    first, second = run(plan, peer=Plain)['rows']
-  finally:
-    versus.in_a_process = real
+  monkeypatch.setattr(versus, 'in_a_process', in_a_process)
+  plan = versus.Plan((CASE,), ('train-label', 'evaluate'), repeats=1)
+  first, second = run(plan, peer=Plain)['rows']
   assert seen == [None, Plain]
   assert first['theirs_bytes'] == 4000
   assert first['bytes'] > 100 * 2**20  # this whole process
   assert 'bytes' not in second
+
+
+def test_for_memory_alone_the_sides_are_never_together(monkeypatch):
+  """Which would need the memory of both."""
+
+  def together(*_):
+    raise AssertionError('both sides are built')
+
+  peaks = {None: 2**30, Plain: 2**31}
+  monkeypatch.setattr(
+    versus, 'in_a_process', lambda function, *args: peaks[args[-1]]
+  )
+  plan = versus.Plan((CASE,), ('train-label', 'evaluate'), times=False)
+  found = versus.run(COMPARED, plan, held=together, peer=Plain)
+  first, second = found['rows']
+  assert (first['bytes'], first['theirs_bytes']) == (2**30, 2**31)
+  assert not {'bytes', 'ours', 'times'} & set(second)
+  _, table = versus_tables.tell(
+    {'machine': {**MACHINE, 'jax': '0'}, 'repeats': 5, **found}
+  )
+  assert '1.00 0.50 met' in ' '.join(table.splitlines()[2].split())
 
 
 def test_a_process_begins_without_its_parents_memory():
@@ -396,16 +414,17 @@ def tell(*rows, missing=''):
 
 
 def test_the_table_says_what_was_met():
-  _, table, rate = tell(row(), row(at_least=None, theirs_bytes=2**30))
+  _, table, rate, bound = tell(row(), row(at_least=None, theirs_bytes=2**30))
   _, _, first, second = table.splitlines()
   assert (
     first.split()
     == (
       'tiny float32 3 2 6 train-label 100 200 400 0.50 500 1000 2000 0.50 '
-      '4.50 5.00 6.50 6.0 missed 2.0e-07 0.50 0.25 met 1.2'
+      '4.50 5.00 6.50 6.0 missed 10.00 2.0e-07 0.50 0.25 met 1.2'
     ).split()
   )
-  assert second.split()[-7:] == '6.50 – 2.0e-07 0.50 0.50 met 1.2'.split()
+  assert second.split()[-8:] == '6.50 – 10.00 2.0e-07 0.50 0.50 met 1.2'.split()
+  assert bound.startswith('at the rate: ')
   assert '20.0 20.0 20.0 10^9 operations/s' in rate
   assert 'missed' not in tell(row(at_least=5.0))[1]
   assert '0.51 missed' in tell(row(theirs_bytes=int(2**29 / 0.51)))[1]
@@ -434,6 +453,11 @@ def test_the_picture_has_each_ratio_and_each_aim():
     for marker in 'o|'
   }
   assert at == {'o': [5.0, 5.0], '|': [6.0]}
+  untimed = {key: row()[key] for key in (*versus_tables._CASE, 'bytes')}
+  figure = figures.Figure()
+  versus_tables.draw(figure, [untimed, untimed | {'theirs_bytes': 2**30}])
+  held = [list(line.get_xdata()) for line in figure.axes[0].lines]
+  assert held == [[0.5, 0.5], [1.0]]
 
 
 @pytest.mark.skipif(

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from ptjax.bench import __main__ as command
-from ptjax.bench import apart, peft_side, random_t5, real, real_sides
+from ptjax.bench import apart, peft_side, random_t5, real, real_sides, t5
+from ptjax.data.batch import Encoded
 from ptjax.models.t5 import T5Config
 
 SHIPPED = pathlib.Path(real.__file__).parents[1] / 'miniature' / 't5'
@@ -81,7 +82,8 @@ def test_both_sides_pass_over_the_same_number_of_rows(folder, monkeypatch):
   assert Plain.rows == {'train': 24, 'rank': 44, 'generate': 88}
   assert rows[0]['fixed_at_least'] == 3.0 and rows[0]['fixed_times'] > 0
   assert [row['at_least'] for row in rows] == [1.5, 2.0, 2.0, 2.0]
-  _, table, share = real.tell(
+  assert all(row['operations'] > 0 and row['rate'] > 0 for row in rows)
+  _, table, _, _, share = real.tell(
     {'machine': MACHINE, 'repeats': 1, 'missing': '', 'rows': rows}
   )
   assert 'cb' in table and 'of the positions are real or prompt' in share
@@ -144,6 +146,24 @@ def test_the_shares_are_of_the_positions_that_are_computed(folder):
   rows = np.reshape(lengths, (2, 4))
   longest = 4 * rows.max(axis=1).sum()
   assert got['longest'] == (sum(lengths) + 24) / (longest + 24)
+
+
+def test_the_least_is_a_program_without_padding():
+  """That of one row alone, whose answer is read by absorbed kernels or not."""
+  row = Encoded(np.ones(9, int), np.ones(3, int), (np.ones(2, int),) * 4)
+  read = t5.encoder(TINY, 1, 12)
+
+  def said(count):
+    ways = (t5.decoder(TINY, 1, 12, count, absorbed=a) for a in (True, False))
+    return min(ways, key=sum)
+
+  assert said(2) == t5.decoder(TINY, 1, 12, 2, absorbed=True)
+  training = sum(t5.train(part) for part in (read, said(3)))
+  found = {w: real.least(TINY, [row], w, prompt=3) for w in real.WORKS}
+  assert found['train'] == training
+  assert found['rank'] == sum(read) + 4 * sum(said(2))
+  assert found['generate'] == found['free'] == sum(read) + sum(said(3))
+  assert real.least(TINY, [row, row], 'train', prompt=3) == 2 * training
 
 
 def test_examples_are_drawn_from_all_of_a_split(folder):
