@@ -1,6 +1,7 @@
 """`python -m ptjax.bench population [--members=1,2,5 …]`: what it costs, as
 ratios of what is timed side by side in one run; `causal`, `t5` against PEFT;
-`size`, a step by what grows; `load`, what several processes take to load.
+`size`, a step by what grows; `load`, what several processes take to load;
+`cold`, a start up to its first update.
 
 Owns the command line. Exit codes as in `ptjax.main`.
 """
@@ -36,6 +37,7 @@ def _run(asked: argparse.Namespace) -> None:
   # After the environment: jax reads it when it is imported.
   from ptjax import heap, workdir
   from ptjax.bench import (
+    cold,
     compiling,
     load_tables,
     real,
@@ -44,7 +46,7 @@ def _run(asked: argparse.Namespace) -> None:
     versus_tables,
   )
 
-  if asked.benchmark not in ('compile', 'load'):  # these start processes
+  if asked.benchmark not in ('cold', 'compile', 'load'):  # of processes
     heap.keep_on_cpu()
   about = {'benchmark': asked.benchmark, 'machine': tables.machine()}
   about['repeats'] = getattr(asked, 'repeats', 0)
@@ -52,6 +54,8 @@ def _run(asked: argparse.Namespace) -> None:
   folder = folder or workdir.fresh('bench', root=pathlib.Path('runs'))
   if asked.benchmark in ('causal', 't5'):
     found, said, draw = _versus(asked), versus_tables, versus_tables.draw
+  elif asked.benchmark == 'cold':
+    found, said, draw = _cold(asked), cold, cold.draw
   elif asked.benchmark == 'compile':
     found, said, draw = _compile(asked), compiling, compiling.draw
   elif asked.benchmark == 'real':
@@ -131,6 +135,17 @@ def _real(asked: argparse.Namespace) -> dict[str, Any]:
   return real.run(plan)
 
 
+def _cold(asked: argparse.Namespace) -> dict[str, Any]:
+  from ptjax.bench import cold
+
+  plan = cold.Plan(repeats=asked.repeats)
+  if asked.shapes:
+    plan = dataclasses.replace(plan, models=asked.shapes)
+  if asked.dtype:
+    plan = dataclasses.replace(plan, dtypes=asked.dtype)
+  return cold.run(plan)
+
+
 def _compile(asked: argparse.Namespace) -> dict[str, Any]:
   from ptjax.bench import compiling
 
@@ -201,6 +216,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
   t5 = 'small, base, large, xl'
   _peer(kinds, 't5', 'T5', shapes=t5, works='train, rank, generate')
   _of_real(kinds)
+  _of_cold(kinds)
   _of_compile(kinds)
   _of_size(kinds)
   _of_load(kinds)
@@ -253,6 +269,18 @@ def _of_real(kinds: Any) -> None:
     '--no-fixed', action='store_true', help='leave out the fixed length'
   )
   parser.add_argument('--repeats', type=_count, default=3, help='pairs')
+  _out(parser)
+
+
+def _of_cold(kinds: Any) -> None:
+  parser = kinds.add_parser(
+    'cold', help='a start up to its first update', allow_abbrev=False
+  )
+  parser.add_argument('--shapes', type=_words, default=(), help='T5 widths')
+  parser.add_argument(
+    '--dtype', type=_words, default=(), help='float32, bfloat16'
+  )
+  parser.add_argument('--repeats', type=_count, default=3, help='of each start')
   _out(parser)
 
 

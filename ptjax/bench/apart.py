@@ -1,16 +1,21 @@
 """A side of a comparison, held in a process of its own.
 
-Owns that process and what it is asked. Two frameworks in one process wait on
-each other's threads and cut each other's memory to pieces, which none of their
-users has. Knows nothing of what is measured.
+Owns that process, what it is asked and what it has in memory. Two frameworks in
+one process wait on each other's threads and cut each other's memory to pieces,
+which none of their users has. Knows nothing of what is measured.
 """
 
 import concurrent.futures
 import contextlib
 import functools
 import multiprocessing
+import pathlib
+import resource
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from ptjax.config import UserError
 
 _held: list['Here'] = []  # in a side's process, its side
 
@@ -60,9 +65,7 @@ class Apart(Here):
   """
 
   def __init__(self, *args: Any):
-    self._process = concurrent.futures.ProcessPoolExecutor(
-      1, mp_context=multiprocessing.get_context('spawn')
-    )
+    self._process = _new()
     self._ask(_hold, *args)
 
   def prompt(self) -> Any:
@@ -78,7 +81,45 @@ class Apart(Here):
     self._process.shutdown()
 
   def _ask(self, function: Callable[..., Any], *args: Any) -> Any:
-    return self._process.submit(function, *args).result()
+    return _done(self._process, function, *args)
+
+
+def in_a_process(function: Callable, *args: Any) -> Any:
+  """function(*args) in a new process, which ends with it.
+
+  Raises:
+    UserError: the process was killed.
+  """
+  with _new() as process:
+    return _done(process, function, *args)
+
+
+def process_peak() -> int:
+  """The most bytes this process had in memory."""
+  try:
+    # Of this program alone; rusage begins with what its parent had.
+    lines = pathlib.Path('/proc/self/status').read_text().splitlines()
+    (peak,) = (line.split()[1] for line in lines if line.startswith('VmHWM'))
+    return int(peak) * 1024
+  except OSError:
+    unit = 1 if sys.platform == 'darwin' else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _new() -> concurrent.futures.ProcessPoolExecutor:
+  return concurrent.futures.ProcessPoolExecutor(
+    1, mp_context=multiprocessing.get_context('spawn')
+  )
+
+
+def _done(process: Any, function: Callable, *args: Any) -> Any:
+  try:
+    return process.submit(function, *args).result()
+  except concurrent.futures.process.BrokenProcessPool:
+    raise UserError(
+      'a process of the benchmark was killed, most likely since memory ran out;'
+      ' take smaller --shapes, --batch or --input, or, of two sides, --no-times'
+    ) from None
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ import jax
 
 from ptjax import assemble, mesh, writer
 from ptjax import config as config_lib
-from ptjax.bench import pairs, tables, versus
+from ptjax.bench import apart, pairs, tables, versus
 from ptjax.plan import steps
 from ptjax.weights import published, t5
 
@@ -68,7 +68,7 @@ def _starts(plan: Plan, name: str, depth: int, scan: bool) -> dict[str, float]:
     said = json.dumps(t5.to_json(sizes, dtype='float32'))
     (folder / 'config.json').write_text(said)
     return {
-      key: versus.in_a_process(start, folder, plan, scan)
+      key: apart.in_a_process(start, folder, plan, scan)
       for key in ('first', 'second')
     }
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from ptjax import evaluate, parts
-from ptjax.bench import t5_sides
+from ptjax.bench import t5_peft, t5_sides
 from ptjax.data import batch, tokenizer
 from ptjax.data.batch import Encoded
 from ptjax.data.split import Split
@@ -66,7 +66,7 @@ class Ours(t5_sides.Ours):
     return value if isinstance(value, list) else super().wait(value)
 
 
-class Peft(t5_sides.Peft):
+class Peft(t5_peft.Peft):
   """The tokenizer's tensors through the model."""
 
   tokens: Any = None  # its tokenizer, once it is read

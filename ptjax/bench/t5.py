@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ptjax.bench import our_side, random_t5, t5_sides, versus
+from ptjax.bench import our_side, random_t5, t5_peft, t5_sides, versus
 from ptjax.bench.versus import DTYPES, Case, Plan
 from ptjax.models.t5 import T5Config
 
@@ -39,7 +39,7 @@ def plan(platform: str, asked: dict[str, Sequence[Any]], **rest: Any) -> Plan:
 class T5(versus.Comparison):
   """See `versus.Comparison`."""
 
-  peer = t5_sides.Peft
+  peer = t5_peft.Peft
   memory = 1.0
 
   def sizes(self, model: str) -> T5Config:

@@ -1,16 +1,15 @@
-"""T5 under a prompt: ptjax's side and PEFT's, on rows of one length.
+"""T5 under a prompt: ptjax's side, on rows of one length.
 
-Owns what each side is asked for. Ours is the functions of a run; PEFT's is
-eager torch, as its users write it. Knows no clock.
+Owns what it is asked for; it is the functions of a run. Knows no clock and no
+peer, which is `t5_peft`.
 """
 
-import pathlib
 from typing import Any
 
 import jax
 import numpy as np
 
-from ptjax.bench import our_side, peft_side
+from ptjax.bench import our_side
 from ptjax.data import batch
 from ptjax.data.batch import Encoded
 
@@ -59,48 +58,3 @@ class Ours(our_side.Ours):
         made = jax.tree.map(lambda x: x[None], made)
       self._held[key] = jax.device_put(made)
     return self._held[key]
-
-
-class Peft(peft_side.Side):
-  """A frozen T5, a prompt in front of its encoder, AdamW; no dropout."""
-
-  task = 'SEQ_2_SEQ_LM'
-  # By itself PEFT gives a decoder half of a prompt that it never reads.
-  options = {'num_transformer_submodules': 1}
-
-  def load(self, folder: pathlib.Path, dtype: Any) -> Any:
-    return self.transformers.AutoModelForSeq2SeqLM.from_pretrained(
-      folder, dtype=dtype, dropout_rate=0.0
-    )
-
-  def train(self, ids_BxL: np.ndarray, targets_BxT: np.ndarray) -> Any:
-    """One update; (loss in nats a token, norm of the gradient) before it."""
-    ids, targets = self.put(ids_BxL), self.put(targets_BxT)
-    return self.step(ids, self.torch.ones_like(ids), targets)
-
-  def step(self, ids: Any, mask: Any, labels: Any) -> Any:
-    """The same, of tensors on the device; labels of -100 do not count."""
-    return self.update(
-      lambda: self.model(input_ids=ids, attention_mask=mask, labels=labels).loss
-    )
-
-  def rank(self, ids_BxL: np.ndarray, choices_BxCxT: np.ndarray) -> Any:
-    """Log-probability in nats of each row's choices, a forward pass each."""
-    ids, torch = self.put(ids_BxL), self.torch
-    mask = torch.ones_like(ids)
-    self.model.eval()
-    found = []
-    with torch.no_grad():
-      for targets_BxT in choices_BxCxT.swapaxes(0, 1):
-        labels = self.put(targets_BxT)
-        logits = self.model(
-          input_ids=ids, attention_mask=mask, labels=labels
-        ).logits
-        logs = torch.log_softmax(logits.float(), dim=-1)
-        hits = torch.gather(logs, -1, labels[..., None])
-        found.append(hits[..., 0].sum(-1))
-      return torch.stack(found, dim=1)
-
-  def generate(self, ids_BxL: np.ndarray, count: int) -> Any:
-    """The `count` tokens that are likeliest, one after the other, [B, T]."""
-    return self.answers(self.put(ids_BxL), count)[:, 1:]  # behind the start

@@ -10,10 +10,8 @@ import abc
 import dataclasses
 import functools
 import itertools
-import multiprocessing
 import os
 import pathlib
-import resource
 import sys
 import tempfile
 import time
@@ -168,7 +166,7 @@ def run(
             row |= _memory(comparison, folder, case, work, peer)
       if plan.times:
         first, _ = asked[0]
-        mine = functools.partial(_ours, comparison, folder, first)
+        mine = functools.partial(ours, comparison, folder, first)
         other = peer and functools.partial(theirs, peer, folder, first.dtype)
         with apart.sides(held, comparison.call, mine, other) as sides:
           for row, (case, work) in zip(found, asked):
@@ -178,7 +176,8 @@ def run(
   return {'missing': missing, 'rows': rows}
 
 
-def _ours(comparison: Comparison, folder: pathlib.Path, case: Case) -> Any:
+def ours(comparison: Comparison, folder: pathlib.Path, case: Case) -> Any:
+  """Our side, in a process that is its own."""
   heap.keep_on_cpu()
   return comparison.ours(folder, case)
 
@@ -289,17 +288,10 @@ def _memory(
   tell(f'{words(case)}: memory of {work}')
   given = comparison, folder, case, work
   out = {'memory_at_most': comparison.memory}
-  out['bytes'] = in_a_process(_peak, *given, None)
+  out['bytes'] = apart.in_a_process(_peak, *given, None)
   if peer is not None:
-    out['theirs_bytes'] = in_a_process(_peak, *given, peer)
+    out['theirs_bytes'] = apart.in_a_process(_peak, *given, peer)
   return out
-
-
-def in_a_process(function: Callable, *args: Any) -> Any:
-  """function(*args) in a new process."""
-  context = multiprocessing.get_context('spawn')
-  with context.Pool(1) as pool:
-    return pool.apply(function, args)
 
 
 def _peak(
@@ -311,7 +303,7 @@ def _peak(
 ) -> int:
   """Of three calls, with all that a process needs for them."""
   if peer is None:
-    side = _ours(comparison, folder, case)
+    side = ours(comparison, folder, case)
   else:
     width = comparison.sizes(case.model).d_model
     prompt_PxD = np.zeros((case.prompt, width), np.float32)
@@ -319,16 +311,4 @@ def _peak(
   one = comparison.call(side, case, work)
   for _ in range(3):
     side.wait(one())
-  return side.peak_bytes() or process_peak()
-
-
-def process_peak() -> int:
-  """The most bytes this process had in memory."""
-  try:
-    # Of this program alone; rusage begins with what its parent had.
-    lines = pathlib.Path('/proc/self/status').read_text().splitlines()
-    (peak,) = (line.split()[1] for line in lines if line.startswith('VmHWM'))
-    return int(peak) * 1024
-  except OSError:
-    unit = 1 if sys.platform == 'darwin' else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+  return side.peak_bytes() or apart.process_peak()

@@ -1,11 +1,13 @@
 """Sides in processes: one each, which holds its side and ends."""
 
 import os
+import signal
 
 import numpy as np
 import pytest
 
 from ptjax.bench import apart
+from ptjax.config import UserError
 
 
 class Counter:
@@ -62,3 +64,14 @@ def test_two_sides_are_in_two_processes_that_end():
     side.close()
     with pytest.raises(ProcessLookupError):
       os.kill(place, 0)
+
+
+def test_a_process_that_the_system_kills_is_told_in_a_sentence():
+  """As it does where memory runs out; nobody waits for it for ever."""
+  with pytest.raises(UserError, match='killed, most likely since memory ran'):
+    apart.in_a_process(os._exit, 9)
+  side = apart.Apart(call, Counter, 5)
+  os.kill(int(side.answer(0)[0]), signal.SIGKILL)
+  with pytest.raises(UserError, match='killed, most likely'):
+    side.answer(1)
+  side.close()

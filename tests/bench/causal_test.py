@@ -281,7 +281,7 @@ def test_memory_is_each_sides_own_process(monkeypatch):
     return function(*args)
 
   # Not a process here: a stand-in's class cannot be sent to one.
-  monkeypatch.setattr(versus, 'in_a_process', in_a_process)
+  monkeypatch.setattr(apart, 'in_a_process', in_a_process)
   plan = versus.Plan((CASE,), ('train-label', 'evaluate'), repeats=1)
   first, second = run(plan, peer=Plain)['rows']
   assert seen == [None, Plain]
@@ -298,7 +298,7 @@ def test_for_memory_alone_the_sides_are_never_together(monkeypatch):
 
   peaks = {None: 2**30, Plain: 2**31}
   monkeypatch.setattr(
-    versus, 'in_a_process', lambda function, *args: peaks[args[-1]]
+    apart, 'in_a_process', lambda function, *args: peaks[args[-1]]
   )
   plan = versus.Plan((CASE,), ('train-label', 'evaluate'), times=False)
   found = versus.run(COMPARED, plan, held=together, peer=Plain)
@@ -313,8 +313,8 @@ def test_for_memory_alone_the_sides_are_never_together(monkeypatch):
 
 def test_a_process_begins_without_its_parents_memory():
   held = np.ones(400 * 2**20, np.uint8)
-  assert versus.process_peak() > held.nbytes
-  assert versus.in_a_process(versus.process_peak) < 300 * 2**20
+  assert apart.process_peak() > held.nbytes
+  assert apart.in_a_process(apart.process_peak) < 300 * 2**20
 
 
 def test_without_peft_its_side_is_left_out_and_said(

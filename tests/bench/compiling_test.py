@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ptjax.bench import __main__ as command
-from ptjax.bench import compiling, versus
+from ptjax.bench import apart, compiling
 from ptjax.models.t5 import T5Config
 from ptjax.weights import published
 
@@ -26,8 +26,8 @@ def test_each_start_is_a_process_and_the_second_finds_the_cache(
     assert json.loads((folder / 'config.json').read_text())['num_layers'] == 3
     return real(function, folder, *args)
 
-  real = versus.in_a_process
-  monkeypatch.setattr(versus, 'in_a_process', in_a_process)
+  real = apart.in_a_process
+  monkeypatch.setattr(apart, 'in_a_process', in_a_process)
   plan = compiling.Plan(
     *(('tiny',), (3,), ()), batch=2, input=8, prompt=3, repeats=1
   )

@@ -12,6 +12,7 @@ from ptjax.bench import (
   peft_side,
   random_t5,
   t5,
+  t5_peft,
   t5_sides,
   versus,
   versus_tables,
@@ -57,7 +58,7 @@ def test_our_side_trains_ranks_and_generates(ours):
   bool(peft_side.missing()), reason='peft, torch, transformers are needed'
 )
 def test_both_sides_say_the_same(folder, ours):
-  theirs = t5_sides.Peft(folder, dtype='float32', prompt_PxD=ours.prompt_PxD)
+  theirs = t5_peft.Peft(folder, dtype='float32', prompt_PxD=ours.prompt_PxD)
   for work in t5.WORKS:
     ours.begin()
     theirs.begin()
