@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ptjax import evaluate, memory, mesh, side_by_side, step, tree, vitals
-from ptjax.config import AUTO, REMAT
+from ptjax.config import AUTO
 from ptjax.data.split import Split
 from ptjax.parts import Parts
 from ptjax.tasks.base import Task
@@ -47,7 +47,7 @@ def keeps(parts: Parts, state: step.TrainState, train: Split) -> str:
 
   batch = {'inputs': ids(longest), 'targets': ids(train.target_length)}
   found = parts.remat(state, batch)
-  if parts.config.remat != AUTO or found == REMAT[1]:
+  if parts.config.remat != AUTO or found == 'products':
     return ''
   return (
     f'inputs of {longest} pieces train with remat={found}, to fit into '
