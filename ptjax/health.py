@@ -30,15 +30,20 @@ def check_memory(parts: Parts, train: Split, *, task: str) -> None:
     return  # a few at a time: of the others nothing is held but prompts
   memory.check(
     members,
-    each=parts.member_bytes(length=longest, target=train.target_length),
+    each=parts.member_bytes(
+      length=longest, target=train.target_length, remat=parts.least
+    ),
     weights=mesh.bytes_on_one(parts.loaded.params),
     limit_gib=config.population.memory,
     task=task,
+    remat=parts.least,
   )
 
 
 def keeps(parts: Parts, state: step.TrainState, train: Split) -> str:
   """What is said where layers keep less than they would with more memory."""
+  if parts.config.remat != AUTO:
+    return ''
   rows, longest = parts.config.train.batch_size, train.buckets[-1]
 
   def ids(length: int) -> jax.ShapeDtypeStruct:
@@ -47,11 +52,11 @@ def keeps(parts: Parts, state: step.TrainState, train: Split) -> str:
 
   batch = {'inputs': ids(longest), 'targets': ids(train.target_length)}
   found = parts.remat(state, batch)
-  if parts.config.remat != AUTO or found == 'products':
+  if found == 'products':
     return ''
   return (
-    f'inputs of {longest} pieces train with remat={found}, to fit into '
-    f'{parts.room / memory.GIB:.1f} GiB (population.memory)'
+    f'inputs of {longest} pieces train with remat={found}, for want of memory '
+    f'({parts.room / memory.GIB:.1f} GiB; population.memory)'
   )
 
 

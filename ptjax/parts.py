@@ -103,7 +103,8 @@ class Parts:
     at_once = side_by_side.at_once(members, rows * length)
     # Of what trains, the gradient, the update and what comes of it.
     moving = 3 * mesh.bytes_of(state.tuned) * at_once // members
-    held = mesh.bytes_on_one(self.loaded.params) + mesh.bytes_of(state) + moving
+    held = mesh.bytes_on_one(self.loaded.params) + self.at_work
+    held += mesh.bytes_of(state) + moving
 
     def needs(remat: str) -> int:
       shape = {'length': length, 'target': batch['targets'].shape[-1]}
@@ -111,17 +112,36 @@ class Parts:
 
     return memory.policy(self.room, needs)
 
-  def member_bytes(self, *, length: int, target: int, remat: str = '') -> int:
+  @property
+  def least(self) -> str:
+    """Of the policies that `config.remat` allows, the one that keeps least."""
+    asked = self.config.remat
+    return REMAT[-1] if asked == AUTO else asked
+
+  @property
+  def at_work(self) -> int:
+    """Bytes of one layer's weights as they are used, beside what is held.
+
+    Weights that are cut over fsdp are gathered a layer at a time, those in
+    eight bits are multiplied in another type.
+    """
+    fsdp = self.layout.mesh.shape['fsdp']
+    layers = self.loaded.config.num_layers
+    held = mesh.bytes_on_one(self.loaded.params) // layers
+    gathered = held * (fsdp - 1)
+    if self.config.weights != 'int8':
+      return gathered
+    itemsize = jnp.dtype(self.tuned_model.model.dtype).itemsize
+    return gathered + held * fsdp * itemsize
+
+  def member_bytes(self, *, length: int, target: int, remat: str) -> int:
     """Bytes of a device that the training of one member takes, estimated.
 
     Args:
       length: pieces of an input, padded.
       target: pieces of a target.
-      remat: what layers keep; '' = as set, or the least.
+      remat: what layers keep, one of `config.REMAT`.
     """
-    if not remat:
-      set_ = self.config.remat
-      remat = REMAT[-1] if set_ == AUTO else set_
     train, model = self.config.train, self.tuned_model.model
     return memory.member_bytes(
       model.config,

@@ -25,7 +25,7 @@ def test_that_layers_keep_less_is_told(tmp_path):
   assert health.keeps(made, state, TRAIN) == ''
   small = dataclasses.replace(made, room=0)
   said = health.keeps(small, state, TRAIN)
-  assert said.startswith('inputs of 24 pieces train with remat=full, to fit')
+  assert said.startswith('inputs of 24 pieces train with remat=full, for want')
   made, state = begun(tmp_path / 't5', remat='full')
   assert health.keeps(made, state, TRAIN) == ''  # it was asked for
 

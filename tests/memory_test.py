@@ -140,32 +140,30 @@ def test_each_policy_holds_less_than_the_one_before(model):
 
 def test_more_members_than_fit_are_refused_with_the_estimate():
   gib = memory.GIB
-  memory.check(4, each=gib, weights=gib, limit_gib=5, task='rte')
+  known = {'each': gib, 'weights': gib, 'task': 'rte'}
+  memory.check(4, **known, limit_gib=5, remat='full')
   with pytest.raises(UserError) as error:
-    memory.check(9, each=gib, weights=gib, limit_gib=5.5, task='rte')
+    memory.check(9, **known, limit_gib=5.5, remat='products')
   said = str(error.value)
+  assert 'train.accumulate, remat=full or' in said
   assert 'rte: 9 members would take about 10.00 GiB' in said
   assert 'there are 5.50; about 4 fit' in said
-  with pytest.raises(UserError, match='100000 members'):  # asks the device
-    memory.check(100_000, each=gib, weights=gib, limit_gib=0, task='rte')
+  # It asks the device, and does not tell to do what is done.
+  with pytest.raises(UserError, match='100000 members.*train.accumulate or'):
+    memory.check(100_000, **known, limit_gib=0, remat='full')
 
 
 def test_a_host_gives_the_same_share_whatever_is_free():
   """Or a run that goes on would keep other things than it did."""
   host = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-  each = 0.75 * host / jax.local_device_count()
+  each = 0.75 * host / jax.device_count()
   assert memory.room(0) == pytest.approx(each, abs=1)
   assert memory.room(2.5) == 2.5 * memory.GIB
 
 
 def test_the_first_policy_that_has_room_is_taken():
-  needs = {'products': 30, 'linear': 20, 'full': 10}.get
-  rooms = {
-    None: 'products',
-    30: 'products',
-    29: 'linear',
-    19: 'full',
-    1: 'full',
-  }
+  needs = {'products': 3000, 'linear': 2000, 'full': 1000}.get
+  rooms = {None: 'products', 3210: 'products', 3209: 'linear'}
+  rooms |= {2140: 'linear', 2139: 'full', 1: 'full'}
   for room, found in rooms.items():
     assert memory.policy(room, needs) == found

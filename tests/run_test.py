@@ -16,6 +16,8 @@ import pytest
 import safetensors.numpy
 import tiny
 
+from ptjax import health
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SUPERGLUE = 'configs/superglue.py'
 
@@ -227,6 +229,15 @@ def test_a_finished_run_says_so_and_changes_nothing(room, call):
   )
   assert code == 0 and 'is finished' in out
   assert left_behind(room / 'straight') == before
+
+
+def test_a_run_says_where_layers_keep_less(room, tmp_path, call, monkeypatch):
+  monkeypatch.setattr(health, 'keeps', lambda *_: 'they keep little')
+  words = tiny.words(room, **{'task': 'cb', 'train.steps': 1})
+  code, out, _ = call(
+    f'--config={SUPERGLUE}:{words}', f'--workdir={tmp_path / "w"}'
+  )
+  assert code == 0 and 'cb: they keep little' in out
 
 
 def test_another_configuration_does_not_get_the_folder(room, call):

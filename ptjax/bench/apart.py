@@ -88,7 +88,7 @@ def in_a_process(function: Callable, *args: Any) -> Any:
   """function(*args) in a new process, which ends with it.
 
   Raises:
-    UserError: the process was killed.
+    UserError: the process ended before.
   """
   with _new() as process:
     return _done(process, function, *args)
@@ -117,8 +117,8 @@ def _done(process: Any, function: Callable, *args: Any) -> Any:
     return process.submit(function, *args).result()
   except concurrent.futures.process.BrokenProcessPool:
     raise UserError(
-      'a process of the benchmark was killed, most likely since memory ran out;'
-      ' take smaller --shapes, --batch or --input, or, of two sides, --no-times'
+      'a process of the benchmark ended before its work did, most likely since '
+      'memory ran out; take a smaller model or batch'
     ) from None
 
 

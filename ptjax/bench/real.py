@@ -260,18 +260,14 @@ def least(
   config: T5Config, rows: Sequence[Encoded], work: str, *, prompt: int
 ) -> int:
   """Operations that a pass must take: no padding, and each answer once."""
+  cost = t5.train if work == 'train' else sum
   total = 0
   for row in rows:
     front = prompt + len(row.inputs)
-    answers = row.choices if work == 'rank' else [row.targets]
-    parts = [t5.encoder(config, 1, front)]
-    for answer in answers:
+    total += cost(t5.encoder(config, 1, front))
+    for answer in row.choices if work == 'rank' else [row.targets]:
       how = config, 1, front, len(answer)
-      ways = (t5.decoder(*how, absorbed=absorbed) for absorbed in (True, False))
-      parts.append(min(ways, key=sum))
-    total += sum(
-      t5.train(part) if work == 'train' else sum(part) for part in parts
-    )
+      total += min(cost(t5.decoder(*how, absorbed=a)) for a in (True, False))
   return total
 
 

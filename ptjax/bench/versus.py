@@ -23,7 +23,7 @@ import numpy as np
 
 from ptjax import heap
 from ptjax.bench import apart, operations, pairs, peft_side
-from ptjax.config import one_of
+from ptjax.config import UserError, one_of
 
 DTYPES = ('float32', 'bfloat16')
 
@@ -77,6 +77,12 @@ def plan(
   ):
     for name in found[key]:
       one_of(flag, name, tuple(known))
+  trains = any(work.startswith('train') for work in found['works'])
+  if not (rest.get('times', True) or trains and rest.get('memory', True)):
+    raise UserError(
+      '--no-times leaves the memory of training alone: leave out --no-memory, '
+      'and have a work of training'
+    )
   axes = ('models', 'dtypes', 'prompts', 'batches', 'inputs')
   cases = itertools.product(*(found[key] for key in axes))
   return Plan(tuple(itertools.starmap(Case, cases)), found['works'], **rest)

@@ -137,9 +137,10 @@ def _draw_memory(axes: Any, rows: list[dict[str, Any]]) -> None:
   """Peaks, of rows that were not timed."""
   rows = [row for row in rows if 'bytes' in row]
   for key, color, name in (('', 'C0', 'ptjax'), ('theirs_', 'C1', 'PEFT')):
-    held = [(at, row.get(f'{key}bytes')) for at, row in enumerate(rows)]
-    at, values = zip(*((at, b / tables.GIB) for at, b in held if b))
-    axes.plot(values, at, 'o', color=color, label=name)
+    held = [(row.get(f'{key}bytes', 0), at) for at, row in enumerate(rows)]
+    for size, at in (each for each in held if each[0]):
+      label, name = name, None  # once in the legend
+      axes.plot(size / tables.GIB, at, 'o', color=color, label=label)
   axes.legend()
   _labelled(axes, rows, 'GiB')
 

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ptjax import assemble, mesh, parts, progress, tree
+from ptjax import assemble, memory, mesh, parts, progress, tree
 from ptjax import config as config_lib
 from ptjax.config import UserError
 from ptjax.data import split
@@ -77,8 +77,9 @@ def plan(config: Any, target: Target) -> tell.Plan:
   devices = _devices(target)
   where = {'target': target, 'devices': devices}
   made = _outlined(config, *where.values())
-  # As a run of these shapes would find it.
-  given = _changed(config, {'remat': made.remat(*steps.trained(made))})
+  with made.layout.tracing(made.loaded.config.vocab_size):
+    # As a run of these shapes would find it there.
+    given = _changed(config, {'remat': made.remat(*steps.trained(made))})
   made = _outlined(given, *where.values())
   facts = _facts(made, target)
   if all(fact.fits for fact in facts):
@@ -179,7 +180,8 @@ def _outlined(config: Any, target: Target, devices: Any) -> parts.Parts:
     layout = mesh.abstract(config, target.devices, platform='gpu')
   else:
     layout = mesh.make(config, devices)
-  return assemble.outlined(config, layout, room=target.held)
+  room = memory.limit(config.population.memory) or int(target.held)
+  return assemble.outlined(config, layout, room=room)
 
 
 def _devices(target: Target) -> list[Any] | None:

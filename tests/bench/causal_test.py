@@ -346,6 +346,8 @@ def test_without_peft_its_side_is_left_out_and_said(
     (['--dtype=float16'], "'float16'"),
     (['--works=train'], "'train'"),
     (['--input=3'], '--input=3 must hold an answer of 3 pieces'),
+    (['--no-times', '--no-memory'], '--no-times leaves the memory of training'),
+    (['--no-times', '--works=evaluate'], 'and have a work of training'),
     (['--members=2'], 'unrecognized arguments: --members=2'),
   ],
 )
@@ -457,7 +459,8 @@ def test_the_picture_has_each_ratio_and_each_aim():
   figure = figures.Figure()
   versus_tables.draw(figure, [untimed, untimed | {'theirs_bytes': 2**30}])
   held = [list(line.get_xdata()) for line in figure.axes[0].lines]
-  assert held == [[0.5, 0.5], [1.0]]
+  assert held == [[0.5], [0.5], [1.0]]
+  versus_tables.draw(figures.Figure(), [untimed])  # without a peer
 
 
 @pytest.mark.skipif(

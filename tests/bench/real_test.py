@@ -158,11 +158,16 @@ def test_the_least_is_a_program_without_padding():
     return min(ways, key=sum)
 
   assert said(2) == t5.decoder(TINY, 1, 12, 2, absorbed=True)
-  training = sum(t5.train(part) for part in (read, said(3)))
+  ways = (t5.decoder(TINY, 1, 12, 3, absorbed=a) for a in (True, False))
+  training = t5.train(read) + min(map(t5.train, ways))
   found = {w: real.least(TINY, [row], w, prompt=3) for w in real.WORKS}
   assert found['train'] == training
   assert found['rank'] == sum(read) + 4 * sum(said(2))
   assert found['generate'] == found['free'] == sum(read) + sum(said(3))
+  # By the cost of training itself, which may be least the other way.
+  for absorbed in (True, False):
+    way = t5.decoder(TINY, 1, 12, 3, absorbed=absorbed)
+    assert found['train'] <= t5.train(read) + t5.train(way)
   assert real.least(TINY, [row, row], 'train', prompt=3) == 2 * training
 
 

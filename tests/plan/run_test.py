@@ -12,7 +12,7 @@ import pytest
 import tiny
 
 from plan import sent
-from ptjax import assemble, mesh
+from ptjax import assemble, memory, mesh
 from ptjax.plan import (
   ahead,
   apart,
@@ -48,6 +48,19 @@ def test_gpus_are_planned_by_the_estimate(model, capsys):
   said = capsys.readouterr().out
   assert 'mesh data 2 x fsdp 4 x tensor 1' in said
   assert 'estimated' in said and 'chip-hours' in said
+
+
+def test_layers_keep_what_the_run_would_on_the_target(model):
+  """Of all members at once, as no CPU has them, and of its own limit."""
+  told = {'population.seeds': 4, 'train.batch_size': 32, 'input_length': 256}
+  told |= {'eval.batch_size': 32, 'plan.functions': ('train',)}
+  c = sent.config(str(model), shape=(1, 1, 1), **told)
+  made = assemble.outlined(c, mesh.abstract(c, 1, platform='gpu'))
+  one = made.member_bytes(length=256, target=4, remat='products')
+  for gib, kept in ((2 * one / memory.GIB, 'full'), (0, 'products')):
+    limited = run._changed(c, {'population.memory': gib})
+    (found,) = run.run(limited, 'h100')
+    assert found.config.remat == kept
 
 
 def test_operations_are_those_of_every_layer(model):
