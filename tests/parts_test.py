@@ -70,11 +70,12 @@ def room_for(made, remat, **shape):
   return math.ceil(memory.MARGIN * needs)
 
 
-@pytest.mark.parametrize('members', [1, 3])
-def test_layers_keep_what_there_is_room_for(tmp_path, members):
-  """Of what trains, its state and the weights beside what layers keep."""
+@pytest.mark.parametrize('members, weights', [(1, 'dtype'), (3, 'int8')])
+def test_layers_keep_what_there_is_room_for(tmp_path, members, weights):
+  """Beside what trains, its state, the weights and a layer's made wider."""
   shape = {'length': 24, 'target': 4}
   told = {'population.seeds': members, 'buckets': (24,), 'target_length': 4}
+  told |= {'weights': weights}
 
   def chosen(room, **more):
     made = outlined(tmp_path / 't5', room=room, **told, **more)
@@ -85,6 +86,7 @@ def test_layers_keep_what_there_is_room_for(tmp_path, members):
     r: room_for(made, r, **shape) for r in ('products', 'linear', 'full')
   }
   assert needs['products'] > needs['linear'] > needs['full']
+  assert (made.at_work > 0) == (weights == 'int8')
   assert chosen(None) == chosen(needs['products']) == 'products'
   assert chosen(needs['products'] - 1) == chosen(needs['linear']) == 'linear'
   assert chosen(needs['linear'] - 1) == chosen(0) == 'full'
