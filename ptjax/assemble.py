@@ -74,17 +74,16 @@ def outlined(
   """
   config = config_lib.resolved(config)
   checks.check(config, layout)
-  platform = layout.mesh.abstract_mesh.abstract_device.platform
   loaded = outline.outline(
     config.model,
-    dtype=_dtype(config, platform),
+    dtype=_dtype(config, layout.platform),
     int8=config.weights == 'int8',
     place=layout.parts,
   )
   _check_loss(config, loaded.model)
   method, eos_id = base.make(config.method), loaded.config.eos_id
   tuned_model = _tuned_model(
-    config, loaded, method, eos_id=eos_id, platform=platform
+    config, loaded, method, eos_id=eos_id, platform=layout.platform
   )
   return Parts(config, loaded, None, tuned_model, layout, room)
 

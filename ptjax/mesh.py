@@ -59,6 +59,11 @@ class Layout:
   mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh
 
   @property
+  def platform(self) -> str:
+    """cpu, gpu or tpu, as jax calls it."""
+    return self.mesh.abstract_mesh.abstract_device.platform
+
+  @property
   def row_shards(self) -> int:
     """Parts that a batch is cut in."""
     return math.prod(self.mesh.shape[axis] for axis in ROWS)

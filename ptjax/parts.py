@@ -15,8 +15,10 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from ptjax import (
+  answer,
   memory,
   mesh,
+  onednn,
   optim,
   population,
   side_by_side,
@@ -78,7 +80,7 @@ class Parts:
       rates=rates,
       options=options,
       remat=self.remat,
-      out_shardings=self.layout.whole,
+      **self._compiled,
     )
 
   def step_memory(self, state: Any, frozen: Any, batch: Any) -> int:
@@ -165,7 +167,7 @@ class Parts:
     found = sampler(self.config)
     drawn = isinstance(found, sample.Sample)
     return self._made(
-      step.make_answers, sampler=sample.Greedy() if drawn else found
+      answer.make_answers, sampler=sample.Greedy() if drawn else found
     )
 
   @functools.cached_property
@@ -178,7 +180,7 @@ class Parts:
 
   @functools.cached_property
   def generate(self) -> Any:
-    made = self._made(step.make_generate, sampler=sampler(self.config))
+    made = self._made(answer.make_generate, sampler=sampler(self.config))
     return self._placed(made)
 
   @functools.cached_property
@@ -186,8 +188,18 @@ class Parts:
     return self._placed(self._made(step.make_log_probs))
 
   def _made(self, make: Callable, **options: Any) -> Any:
-    out = self.layout.whole
-    return make(self.tuned_model, out_shardings=out, **options)
+    return make(self.tuned_model, **self._compiled, **options)
+
+  @functools.cached_property
+  def _compiled(self) -> dict[str, Any]:
+    """How each function is compiled, see `step`."""
+    options = onednn.options(
+      *(self.config.onednn, self.layout.platform),
+      devices=self.layout.mesh.size,
+      dtype=self.loaded.model.dtype,
+      features=self.loaded.config.d_model,
+    )
+    return {'out_shardings': self.layout.whole, 'compiler_options': options}
 
   def _placed(self, function: Callable, *, axis: int = 0) -> Callable:
     size = self.loaded.config.vocab_size

@@ -15,10 +15,8 @@ import jax.numpy as jnp
 import optax
 
 from ptjax import cross_entropy, side_by_side
-from ptjax.predict import beam, guess, rank, sample
+from ptjax.predict import rank
 from ptjax.tuned.base import Batch, Tree, TunedModel
-
-_GREEDY = sample.Greedy()
 
 # The metrics of a step that must be finite, or the step is not made.
 FINITE = ('loss', 'grad_norm', 'update_norm')
@@ -89,6 +87,7 @@ def make_train_step(
   options: StepOptions = StepOptions(),
   remat: Callable[[TrainState, Batch], str] | None = None,
   out_shardings: Any = None,
+  compiler_options: dict[str, Any] | None = None,
 ) -> Callable[[TrainState, Tree, Batch], tuple[TrainState, dict]]:
   """A jitted (state, frozen, batch) -> (state, metrics); donates the state.
 
@@ -100,6 +99,7 @@ def make_train_step(
     rates: the learning rate of each member.
     remat: what layers keep, of a population's shapes; None = as the model's do.
     out_shardings: where the results lie, as in jax.jit.
+    compiler_options: as in jax.jit, of products of many rows.
   """
 
   def population(state: TrainState, frozen: Tree, batch: Batch):
@@ -116,7 +116,12 @@ def make_train_step(
     pieces = batch['inputs'].size // count
     return side_by_side.each(member, own, count=count, pieces=pieces)
 
-  return jax.jit(population, donate_argnums=0, out_shardings=out_shardings)
+  return jax.jit(
+    population,
+    donate_argnums=0,
+    out_shardings=out_shardings,
+    compiler_options=compiler_options,
+  )
 
 
 def _update(tuned_model: TunedModel, options: StepOptions) -> Callable:
@@ -209,11 +214,14 @@ def note_score(state: TrainState, score: jax.Array) -> TrainState:
 
 
 def make_log_probs(
-  tuned_model: TunedModel, *, out_shardings: Any = None
+  tuned_model: TunedModel, **compiled: Any
 ) -> Callable[[Tree, Tree, Batch], tuple[jax.Array, jax.Array]]:
   """A jitted (tuned, frozen, batch) -> (nats_B, tokens_B) of the targets.
 
   Rows may have prompts of their own, by `batch['member']`.
+
+  Args:
+    compiled: out_shardings and compiler_options, as of `make_train_step`.
   """
 
   def log_probs(tuned, frozen, batch):
@@ -223,115 +231,21 @@ def make_log_probs(
       target_mask_BxT=batch['target_mask'],
     )
 
-  return jax.jit(log_probs, out_shardings=out_shardings)
+  return jax.jit(log_probs, **compiled)
 
 
 def make_choices(
-  tuned_model: TunedModel, *, out_shardings: Any = None
+  tuned_model: TunedModel, **compiled: Any
 ) -> Callable[..., jax.Array]:
-  """A jitted (tuned, frozen, batch) -> (nats_ExBxC, pieces_ExBxC)."""
+  """A jitted (tuned, frozen, batch) -> (nats_ExBxC, pieces_ExBxC).
+
+  Args:
+    compiled: as of `make_log_probs`.
+  """
 
   def choices(tuned, frozen, batch):
     read = tuned_model.read(tuned, frozen, batch)
     together = rank.together(side_by_side.beside())
     return read.choices(rank.log_probs, batch, together=together)
 
-  return jax.jit(side_by_side.over(choices), out_shardings=out_shardings)
-
-
-def make_generate(
-  tuned_model: TunedModel,
-  *,
-  sampler: sample.Sampler | beam.Beams,
-  out_shardings: Any = None,
-) -> Callable[..., jax.Array]:
-  """A jitted (tuned, frozen, batch, rng, *, max_length) -> ids_BxT.
-
-  Rows may have prompts of their own, by `batch['member']`.
-  """
-
-  def generate(tuned, frozen, batch, rng, *, max_length):
-    return _generate(
-      tuned_model,
-      *(tuned, frozen, batch),
-      max_length=max_length,
-      sampler=sampler,
-      rng=rng,
-    )
-
-  return jax.jit(
-    generate, static_argnames='max_length', out_shardings=out_shardings
-  )
-
-
-def make_answers(
-  tuned_model: TunedModel,
-  *,
-  sampler: sample.Sampler | beam.Beams = _GREEDY,
-  out_shardings: Any = None,
-) -> Callable[..., jax.Array]:
-  """A jitted (tuned, frozen, batch, *, max_length) -> ids_ExBxT.
-
-  What a greedy sampler says to a batch with `choices` is looked for among them
-  first; see `guess`.
-  """
-
-  def answers(tuned, frozen, batch, *, max_length):
-    def member(tuned, frozen, batch):
-      return _generate(
-        tuned_model,
-        *(tuned, frozen, batch),
-        max_length=max_length,
-        sampler=sampler,
-        axis_name=side_by_side.MEMBERS,
-      )
-
-    return side_by_side.over(member)(tuned, frozen, batch)
-
-  return jax.jit(
-    answers, static_argnames='max_length', out_shardings=out_shardings
-  )
-
-
-def _generate(
-  tuned_model: TunedModel,
-  tuned: Tree,
-  frozen: Tree,
-  batch: Batch,
-  *,
-  max_length: int,
-  sampler: sample.Sampler | beam.Beams,
-  rng: jax.Array | None = None,
-  axis_name: str | None = None,
-) -> jax.Array:
-  config = tuned_model.model.config
-  read = tuned_model.read(tuned, frozen, batch)
-  ends = {'eos_id': config.eos_id, 'pad_id': config.pad_id}
-
-  def step_fn(ids_B, cache):
-    return tuned_model.decode_step(tuned, frozen, ids_B, cache)
-
-  def decode():
-    first_BxV, cache = read.prefill(max_length=max_length)
-    found = {
-      'batch_size': batch['inputs'].shape[0],
-      'start_id': getattr(config, 'decoder_start_id', 0),
-      'max_length': max_length,
-      'first_BxV': first_BxV,
-      **ends,
-    }
-    if isinstance(sampler, beam.Beams):
-      axes = tuned_model.cache_axes
-      return beam.generate(
-        step_fn, cache, beams=sampler, batch_axes=axes, **found
-      )
-    how = {'sampler': sampler, 'rng': rng, 'axis_name': axis_name}
-    return sample.generate(step_fn, cache, **found, **how)
-
-  greedy = isinstance(sampler, sample.Greedy) and axis_name is not None
-  if 'choices' not in batch or not greedy:
-    return decode()
-  together = rank.together(side_by_side.beside())
-  greedy_BxC = read.choices(rank.greedy, batch, together=together)
-  guessed = guess.said(greedy_BxC, batch, max_length=max_length, **ends)
-  return guess.or_decode(guessed, decode, axis_name=axis_name)
+  return jax.jit(side_by_side.over(choices), **compiled)

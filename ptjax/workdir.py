@@ -25,6 +25,7 @@ FREE = (
   'population.memory',
   'neighbours',
   # To rounding: a run goes on on other devices than it began on.
+  'onednn',
   'mesh.data',
   'mesh.fsdp',
   'mesh.tensor',

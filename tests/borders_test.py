@@ -47,6 +47,8 @@ MAY = {
   'tuned': {'tuned', 'models', 'methods', 'predict', 'tree'},
   'side_by_side': {'mesh'},
   'step': {'tuned', 'predict', 'cross_entropy', 'side_by_side'},
+  'answer': {'tuned', 'predict', 'side_by_side'},
+  'onednn': set(),
 }
 # What a folder must not know, whoever offers it.
 NEVER = {

@@ -29,7 +29,7 @@ from contract import (
 )
 from goldens import causal_models
 
-from ptjax import assemble, checkpoint, prompted, step, tree
+from ptjax import answer, assemble, checkpoint, prompted, step, tree
 from ptjax import config as config_lib
 from ptjax.export import names, prompt
 from ptjax.predict import rank, sample
@@ -168,7 +168,7 @@ def test_a_row_of_a_batch_is_the_row_alone_without_padding(method, family):
 @EVERY
 def test_greedy_steps_say_what_teacher_forcing_says(method, family):
   found, rows = case(method, family), batch()
-  generate = step.make_generate(found.made, sampler=sample.Greedy())
+  generate = answer.make_generate(found.made, sampler=sample.Greedy())
   ids = generate(found.tuned, found.frozen, rows, None, max_length=T)
   ids, end = np.asarray(ids), found.made.model.config.eos_id
   assert len(np.unique(ids)) > 1
@@ -186,7 +186,7 @@ def test_members_answer_together_what_each_says_alone(method, family):
   found, rows = case(method, family), batch()
   each = found.tuned, found.first
   both = jax.tree.map(lambda *x: jnp.stack(x), *each)
-  answers = step.make_answers(found.made)
+  answers = answer.make_answers(found.made)
   ids = answers(both, found.frozen, rows, max_length=T)
   rng = np.random.default_rng(5)
   choices = rng.integers(6, 61, (B, 2, T)).astype(np.int32)
@@ -194,7 +194,7 @@ def test_members_answer_together_what_each_says_alone(method, family):
   asked = rows | {'choices': choices, 'choice_lengths': lengths}
   nats, pieces = step.make_choices(found.made)(both, found.frozen, asked)
   np.testing.assert_array_equal(pieces, np.stack([lengths, lengths]))
-  generate = step.make_generate(found.made, sampler=sample.Greedy())
+  generate = answer.make_generate(found.made, sampler=sample.Greedy())
   for i, tuned in enumerate(each):
     own = generate(tuned, found.frozen, rows, None, max_length=T)
     np.testing.assert_array_equal(ids[i], own)

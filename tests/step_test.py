@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tiny
 
+from ptjax import answer, cross_entropy, optim, side_by_side, step, tree
 from ptjax import config as config_lib
-from ptjax import cross_entropy, optim, side_by_side, step, tree
 from ptjax.methods import base
 from ptjax.tuned import base as tuned_base
 
@@ -199,7 +199,7 @@ def test_members_are_the_same_in_turn_and_side_by_side(parts, monkeypatch):
     train_step = step.make_train_step(tuned_model, make_tx, rates=rates)
     copy = jax.tree.map(jnp.copy, state)
     after, metrics = train_step(copy, frozen, batch)
-    answers = step.make_answers(tuned_model)
+    answers = answer.make_answers(tuned_model)
     found[size] = (
       {'prompt': after.tuned['prompt']['encoder'], **metrics},
       step.make_choices(tuned_model)(tuned, frozen, rows),

@@ -70,12 +70,15 @@ class Tuned(base.TunedModel):
   def head(self, variables: Tree, x: jax.Array) -> jax.Array:
     return self.model.apply(variables, x, method='logits')
 
-  def read(self, tuned: Tree, frozen: Tree, batch: Batch) -> '_Read':
+  def read(
+    self, tuned: Tree, frozen: Tree, batch: Batch, *, made: Tree = None
+  ) -> '_Read':
     tuned, batch = self._of_tasks(tuned, frozen, batch)
     apply = functools.partial(self._apply, base.of_rows(tuned, batch), frozen)
     inputs, mask_BxS = self._place(batch)
-    encoded_BxJxD = apply(inputs, mask_BxS, method='encode')
-    return _Read(self, apply, encoded_BxJxD, mask_BxS)
+    if made is None:
+      made = apply(inputs, mask_BxS, method='encode')
+    return _Read(self, apply, made, mask_BxS)
 
   def decode_step(
     self, tuned: Tree, frozen: Tree, ids_B: jax.Array, cache: Tree
@@ -118,17 +121,17 @@ class _Read(base.Read):
 
   tuned_model: Tuned
   apply: Callable[..., Tree]  # of the model, tuned
-  encoded_BxJxD: jax.Array
+  made: jax.Array  # encoded_BxJxD
   mask_BxS: jax.Array
 
   def logits(self, ids_BxT: jax.Array, mask_BxT: jax.Array) -> jax.Array:
     del mask_BxT  # no place sees one behind it
     shifted_BxT = self.tuned_model._shift(ids_BxT)
-    encoded = self.encoded_BxJxD, self.mask_BxS
+    encoded = self.made, self.mask_BxS
     return self.apply(shifted_BxT, *encoded, method='decode')
 
   def prefill(self, *, max_length: int) -> tuple[None, Tree]:
-    encoded = self.encoded_BxJxD, self.mask_BxS
+    encoded = self.made, self.mask_BxS
     return None, self.apply(
       *encoded, max_length=max_length, method='init_cache'
     )

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from ptjax import parts, step
+from ptjax import answer, parts, step
 from ptjax.bench import __main__ as command
 from ptjax.bench import (
   apart,
@@ -172,17 +172,18 @@ def test_our_side_is_the_functions_of_a_run(ours, monkeypatch):
   assert made.tuned_model.once
   called = []
 
-  def recorded(name):
-    real = getattr(step, name)
+  def recorded(module, name):
+    real = getattr(module, name)
 
     def make(*args, **kwargs):
       called.append(name)
       return real(*args, **kwargs)
 
-    monkeypatch.setattr(step, name, make)
+    monkeypatch.setattr(module, name, make)
 
-  for name in ('make_train_step', 'make_log_probs', 'make_answers'):
-    recorded(name)
+  for name in ('make_train_step', 'make_log_probs'):
+    recorded(step, name)
+  recorded(answer, 'make_answers')
   for work in causal.WORKS:
     COMPARED.call(ours, CASE, work)()
   assert called == [

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from contract import B, T, batch, case
 
-from ptjax import step
+from ptjax import answer
 from ptjax.predict import guess, sample
 
 END, PAD = 1, 0
@@ -103,24 +103,26 @@ def test_one_row_of_one_member_makes_all_of_them_decode(missed):
 
 
 @pytest.mark.parametrize(
-  'method,family',
+  'method,family,read_apart',
   [
-    ('soft_prompt', 't5'),
-    ('prefix_tuning', 't5'),
-    ('soft_prompt', 'gpt2'),
-    ('prefix_tuning', 'llama'),
+    ('soft_prompt', 't5', None),
+    ('soft_prompt', 't5', {}),
+    ('prefix_tuning', 't5', None),
+    ('soft_prompt', 'gpt2', None),
+    ('soft_prompt', 'gpt2', {}),
+    ('prefix_tuning', 'llama', None),
   ],
 )
 def test_offered_answers_are_not_decoded_where_they_would_be_said(
-  method, family, monkeypatch
+  method, family, read_apart, monkeypatch
 ):
   """They are the decoded ones; one row that says another decodes them all."""
   found, rows = case(method, family), batch()
   both = jax.tree.map(lambda *x: jnp.stack(x), found.tuned, found.first)
 
   def answers(made, rows):
-    said = step.make_answers(made)(both, found.frozen, rows, max_length=T + 1)
-    return np.asarray(said)
+    run = answer.make_answers(made, compiler_options=read_apart)
+    return np.asarray(run(both, found.frozen, rows, max_length=T + 1))
 
   free = answers(found.made, rows | {'index': np.arange(B)})[..., :T]
   # An end that most rows say to both members, and not all at once.

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from goldens import causal_models
 
+from ptjax import answer, cross_entropy, step
 from ptjax import config as config_lib
-from ptjax import cross_entropy, step
 from ptjax.methods import base
 from ptjax.models import layers
 from ptjax.predict import beam, sample
@@ -200,7 +200,7 @@ def test_rows_of_different_prompts_are_separate_runs(count):
   front[-1] = 0  # the last row is the model alone
   mixed = batch(case, member=member.astype(np.int32), front=front)
   logits = logits_of(made, together, frozen, mixed)
-  generate = step.make_generate(made, sampler=sample.Greedy())
+  generate = answer.make_generate(made, sampler=sample.Greedy())
   said = generate(together, frozen, mixed, None, max_length=5)
   for b, m in enumerate(member):
     row = {k: v[b : b + 1] for k, v in batch(case).items()}
@@ -208,7 +208,7 @@ def test_rows_of_different_prompts_are_separate_runs(count):
     row['front'] = np.array([front[b]])
     alone = logits_of(single, own[m], frozen, row)[0]
     np.testing.assert_allclose(logits[b], alone, rtol=1e-5, atol=1e-5)
-    run = step.make_generate(single, sampler=sample.Greedy())
+    run = answer.make_generate(single, sampler=sample.Greedy())
     np.testing.assert_array_equal(
       said[b], run(own[m], frozen, row, None, max_length=5)[0]
     )
@@ -240,7 +240,7 @@ def test_choices_are_scored_as_each_would_be_alone(case):
 @pytest.mark.parametrize('case', FAMILIES)
 def test_greedy_steps_say_what_the_whole_model_says(case):
   made, (tuned, frozen) = tuned_model(case), halves(case)
-  generate = step.make_generate(made, sampler=sample.Greedy())
+  generate = answer.make_generate(made, sampler=sample.Greedy())
   given = batch(case)
   ids = np.asarray(generate(tuned, frozen, given, None, max_length=6))
   assert len(np.unique(ids)) > 1
@@ -294,7 +294,7 @@ def test_one_beam_is_greedy_and_more_find_likelier_answers(case):
   given, end = batch(case), loaded(case).config.eos_id
 
   def said(sampler):
-    run = step.make_generate(made, sampler=sampler)
+    run = answer.make_generate(made, sampler=sampler)
     return np.asarray(run(tuned, frozen, given, None, max_length=4))
 
   def nats(ids):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tiny
 
+from ptjax import answer, cross_entropy, step, tree
 from ptjax import config as config_lib
-from ptjax import cross_entropy, step, tree
 from ptjax.config import UserError
 from ptjax.methods import base
 from ptjax.predict import beam, sample
@@ -103,7 +103,7 @@ def test_greedy_steps_say_what_the_whole_decoder_says(parts, logits):
   """With a prompt, from the cache: each token is the argmax of its prefix."""
   tuned_model, tuned, frozen, _ = parts
   batch = tiny.batch()
-  generate = step.make_generate(tuned_model, sampler=sample.Greedy())
+  generate = answer.make_generate(tuned_model, sampler=sample.Greedy())
   ids = np.asarray(generate(tuned, frozen, batch, None, max_length=5))
   assert len(np.unique(ids)) > 1
   with_prompt = logits(targets=ids)
@@ -148,7 +148,7 @@ def test_beams_find_answers_no_less_likely_than_greedy(parts):
   tuned_model, tuned, frozen, _ = parts
   batch, found = tiny.batch(), []
   for sampler in (sample.Greedy(), beam.Beams(6, length_penalty=0.0)):
-    generate = step.make_generate(tuned_model, sampler=sampler)
+    generate = answer.make_generate(tuned_model, sampler=sampler)
     ids = np.asarray(generate(tuned, frozen, batch, None, max_length=5))
     row = batch | {'targets': ids, 'target_mask': ids != 0}
     nats, _ = step.make_log_probs(tuned_model)(tuned, frozen, row)

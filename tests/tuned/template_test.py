@@ -10,8 +10,8 @@ import pytest
 import tiny
 from goldens import causal_models
 
+from ptjax import answer
 from ptjax import config as config_lib
-from ptjax import step
 from ptjax.methods import base
 from ptjax.predict import sample
 from ptjax.tuned import base as tuned_base
@@ -129,7 +129,7 @@ def test_rows_of_different_prompts_and_of_none_are_as_alone(family):
     assert difference <= 1e-5 * np.abs(expected).max()
   bare = made(family, name='none').logits({}, frozen, batch())
   assert np.abs(logits[2] - bare[2]).max() <= 1e-5 * np.abs(bare[2]).max()
-  generate = step.make_generate(tuned_model, sampler=sample.Greedy())
+  generate = answer.make_generate(tuned_model, sampler=sample.Greedy())
   ids = generate(both, frozen, rows, None, max_length=T)
   assert np.asarray(ids).shape == (B, T)
 
