@@ -23,31 +23,22 @@ def make_generate(
   *,
   sampler: sample.Sampler | beam.Beams,
   out_shardings: Any = None,
-  compiler_options: dict[str, Any] | None = None,
 ) -> Callable[..., jax.Array]:
   """A jitted (tuned, frozen, batch, rng, *, max_length) -> ids_BxT.
 
   Rows may have prompts of their own, by `batch['member']`.
-
-  Args:
-    compiler_options: of a program of its own that reads the inputs; None makes
-      one program of all.
   """
   said = _Answer(tuned_model, sampler)
-  jitted = functools.partial(
-    jax.jit, static_argnames='max_length', out_shardings=out_shardings
-  )
 
   def generate(tuned, frozen, batch, rng, *, max_length):
-    begun = read(tuned, frozen, batch)
-    return say(tuned, frozen, batch, begun, rng=rng, max_length=max_length)
+    begun = said.read(tuned, frozen, batch)
+    return said.say(
+      *(tuned, frozen, batch, begun), max_length=max_length, rng=rng
+    )
 
-  if compiler_options is None:
-    read, say = said.read, said.say
-    return jitted(generate)
-  read = jax.jit(said.read, compiler_options=compiler_options)
-  say = jitted(said.say)
-  return generate
+  return jax.jit(
+    generate, static_argnames='max_length', out_shardings=out_shardings
+  )
 
 
 def make_answers(
@@ -63,7 +54,8 @@ def make_answers(
   first; see `guess`.
 
   Args:
-    compiler_options: as of `make_generate`.
+    compiler_options: of a program of its own that reads the inputs, in which
+      products are of many rows; None makes one program of all.
   """
   said = _Answer(tuned_model, sampler, guesses=True)
   jitted = functools.partial(

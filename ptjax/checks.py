@@ -7,7 +7,7 @@ by who reads them.
 from ml_collections import ConfigDict
 
 from ptjax import config as config_lib
-from ptjax import mesh, onednn, optim, parts, population
+from ptjax import cpu, mesh, optim, parts, population
 from ptjax.config import UserError, one_of
 from ptjax.data import hard_prompt
 from ptjax.methods import base
@@ -56,7 +56,7 @@ def check(config: ConfigDict, layout: mesh.Layout | None = None) -> None:
   one_of('dtype', config.dtype, DTYPES)
   one_of('weights', config.weights, WEIGHTS)
   one_of('remat', config.remat, (config_lib.AUTO, *config_lib.REMAT))
-  one_of('onednn', config.onednn, onednn.ASKED)
+  one_of('cpu', config.cpu, cpu.WAYS)
   one_of('eval.by', config.eval.by, ('generate', 'rank'))
   one_of('eval.split', config.eval.split, ('dev', 'test'))
   _check_weights(config)

@@ -14,7 +14,7 @@ from ptjax import typed
 
 # From most memory to least; see ptjax/models/stack.py.
 REMAT = ('none', 'products', 'linear', 'full')
-AUTO = 'auto'  # of remat and onednn: see ptjax/memory.py, ptjax/onednn.py
+AUTO = 'auto'  # of remat and cpu: see ptjax/memory.py, ptjax/cpu.py
 
 
 class UserError(ValueError):
@@ -38,9 +38,9 @@ def default() -> ConfigDict:
   # Kept as: dtype | int8, where linear maps of layers are rounded to eight bits
   # with a scale an output, half of bfloat16's memory.
   c.weights = 'dtype'
-  # A CPU's products of float32 by oneDNN: faster where they are large, but such
-  # programs are compiled at every start. auto: 512 features or more | on | off
-  c.onednn = AUTO
+  # One CPU, float32. fast: large products by oneDNN, a step's layers unrolled,
+  # all compiled at every start | plain | auto: fast where a model is 512 wide
+  c.cpu = AUTO
   c.scan = True  # one compiled layer, looped; False unrolls
   # What the backward pass finds kept; the rest it computes again. From most
   # memory to least: none (nothing again) | products (of linear maps; weights of

@@ -16,9 +16,9 @@ from ml_collections import ConfigDict
 
 from ptjax import (
   answer,
+  cpu,
   memory,
   mesh,
-  onednn,
   optim,
   population,
   side_by_side,
@@ -79,8 +79,9 @@ class Parts:
       *(self.tuned_model, self.tx),
       rates=rates,
       options=options,
-      remat=self.remat,
-      **self._compiled,
+      kept=self._kept,
+      out_shardings=self.layout.whole,
+      compiler_options=self._compiler_options,
     )
 
   def step_memory(self, state: Any, frozen: Any, batch: Any) -> int:
@@ -92,6 +93,15 @@ class Parts:
       return held - found.alias_size_in_bytes + found.temp_size_in_bytes
 
     return self._placed(needed, axis=1)(state, frozen, batch)
+
+  def _kept(self, state: Any, batch: Any) -> tuned_base.TunedModel:
+    """The model as a training step goes through its layers."""
+    remat = self.remat(state, batch)
+    kept = self.tuned_model.keeping(remat)
+    # Without a loop a CPU's compiler keeps this much, whatever it is told.
+    if self._fast and remat == 'products':
+      return kept.unrolled()
+    return kept
 
   def remat(self, state: Any, batch: Any) -> str:
     """What layers keep in a training step: as set, or as there is room for.
@@ -167,7 +177,9 @@ class Parts:
     found = sampler(self.config)
     drawn = isinstance(found, sample.Sample)
     return self._made(
-      answer.make_answers, sampler=sample.Greedy() if drawn else found
+      answer.make_answers,
+      sampler=sample.Greedy() if drawn else found,
+      compiler_options=self._compiler_options,
     )
 
   @functools.cached_property
@@ -176,7 +188,9 @@ class Parts:
 
   @functools.cached_property
   def placed_choices(self) -> Any:
-    return self._made(step.make_choices)
+    return self._made(
+      step.make_choices, compiler_options=self._compiler_options
+    )
 
   @functools.cached_property
   def generate(self) -> Any:
@@ -188,18 +202,22 @@ class Parts:
     return self._placed(self._made(step.make_log_probs))
 
   def _made(self, make: Callable, **options: Any) -> Any:
-    return make(self.tuned_model, **self._compiled, **options)
+    out = self.layout.whole
+    return make(self.tuned_model, out_shardings=out, **options)
+
+  @property
+  def _compiler_options(self) -> dict[str, Any] | None:
+    """Of training and evaluation, not of what serves: see `cpu`."""
+    return cpu.options() if self._fast else None
 
   @functools.cached_property
-  def _compiled(self) -> dict[str, Any]:
-    """How each function is compiled, see `step`."""
-    options = onednn.options(
-      *(self.config.onednn, self.layout.platform),
+  def _fast(self) -> bool:
+    return cpu.fast(
+      *(self.config.cpu, self.layout.platform),
       devices=self.layout.mesh.size,
       dtype=self.loaded.model.dtype,
       features=self.loaded.config.d_model,
     )
-    return {'out_shardings': self.layout.whole, 'compiler_options': options}
 
   def _placed(self, function: Callable, *, axis: int = 0) -> Callable:
     size = self.loaded.config.vocab_size

@@ -85,7 +85,7 @@ def make_train_step(
   *,
   rates: Sequence[float],
   options: StepOptions = StepOptions(),
-  remat: Callable[[TrainState, Batch], str] | None = None,
+  kept: Callable[[TrainState, Batch], TunedModel] | None = None,
   out_shardings: Any = None,
   compiler_options: dict[str, Any] | None = None,
 ) -> Callable[[TrainState, Tree, Batch], tuple[TrainState, dict]]:
@@ -97,7 +97,8 @@ def make_train_step(
   Args:
     make_tx: a learning rate -> the optimizer.
     rates: the learning rate of each member.
-    remat: what layers keep, of a population's shapes; None = as the model's do.
+    kept: the model as its layers go through a step of a population's shapes;
+      None = as it is.
     out_shardings: where the results lie, as in jax.jit.
     compiler_options: as in jax.jit, of products of many rows.
   """
@@ -107,10 +108,8 @@ def make_train_step(
       state, batch, rate = own
       return update(state, frozen, batch, tx=make_tx(rate))
 
-    kept = tuned_model
-    if remat is not None:
-      kept = tuned_model.keeping(remat(state, batch))
-    update = _update(kept, options)
+    model = tuned_model if kept is None else kept(state, batch)
+    update = _update(model, options)
     own = state, batch, jnp.asarray(rates, jnp.float32)
     count = len(rates)
     pieces = batch['inputs'].size // count
@@ -214,14 +213,11 @@ def note_score(state: TrainState, score: jax.Array) -> TrainState:
 
 
 def make_log_probs(
-  tuned_model: TunedModel, **compiled: Any
+  tuned_model: TunedModel, *, out_shardings: Any = None
 ) -> Callable[[Tree, Tree, Batch], tuple[jax.Array, jax.Array]]:
   """A jitted (tuned, frozen, batch) -> (nats_B, tokens_B) of the targets.
 
   Rows may have prompts of their own, by `batch['member']`.
-
-  Args:
-    compiled: out_shardings and compiler_options, as of `make_train_step`.
   """
 
   def log_probs(tuned, frozen, batch):
@@ -231,7 +227,7 @@ def make_log_probs(
       target_mask_BxT=batch['target_mask'],
     )
 
-  return jax.jit(log_probs, **compiled)
+  return jax.jit(log_probs, out_shardings=out_shardings)
 
 
 def make_choices(
@@ -240,7 +236,7 @@ def make_choices(
   """A jitted (tuned, frozen, batch) -> (nats_ExBxC, pieces_ExBxC).
 
   Args:
-    compiled: as of `make_log_probs`.
+    compiled: out_shardings and compiler_options, as of `make_train_step`.
   """
 
   def choices(tuned, frozen, batch):

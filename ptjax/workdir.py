@@ -25,7 +25,7 @@ FREE = (
   'population.memory',
   'neighbours',
   # To rounding: a run goes on on other devices than it began on.
-  'onednn',
+  'cpu',
   'mesh.data',
   'mesh.fsdp',
   'mesh.tensor',

@@ -48,7 +48,7 @@ MAY = {
   'side_by_side': {'mesh'},
   'step': {'tuned', 'predict', 'cross_entropy', 'side_by_side'},
   'answer': {'tuned', 'predict', 'side_by_side'},
-  'onednn': set(),
+  'cpu': set(),
 }
 # What a folder must not know, whoever offers it.
 NEVER = {

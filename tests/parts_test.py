@@ -60,6 +60,27 @@ def outlined(folder, *, room, **changes):
   return assemble.outlined(c, mesh.abstract(c, 1, platform='gpu'), room=room)
 
 
+@pytest.mark.parametrize(
+  'cpu,remat,scan',
+  [
+    ('fast', 'products', False),
+    # In no loop these would keep as much.
+    ('fast', 'linear', True),
+    ('fast', 'full', True),
+    ('plain', 'products', True),
+  ],
+)
+def test_a_fast_step_is_unrolled_where_that_keeps_no_more(
+  cpu, remat, scan, tmp_path
+):
+  tiny.model_folder(tmp_path)
+  changes = {'model': str(tmp_path), 'method.length': 5}
+  c = config(cpu=cpu, remat=remat, **changes)
+  made = assemble.outlined(c, mesh.abstract(c, 1, platform='cpu'))
+  kept = made._kept(*steps.trained(made))
+  assert (kept.model.scan, kept.model.remat) == (scan, remat)
+
+
 def room_for(made, remat, **shape):
   """Bytes with which a step has this policy, just so."""
   state, batch = steps.trained(made)

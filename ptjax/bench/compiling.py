@@ -78,6 +78,7 @@ def start(folder: pathlib.Path, plan: Plan, scan: bool) -> float:
   jax.config.update('jax_compilation_cache_dir', str(folder / 'cache'))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
   settings = {
+    'cpu': 'plain',  # as where an XXL trains: looped, and kept between starts
     'model': str(folder),
     'input_length': plan.input,
     'train.batch_size': plan.batch,

@@ -112,6 +112,10 @@ class TunedModel(abc.ABC):
     """The same, whose layers keep one of `config.REMAT` to go back."""
     return dataclasses.replace(self, model=self.model.clone(remat=remat))
 
+  def unrolled(self) -> 'TunedModel':
+    """The same, whose layers are compiled one after another, in no loop."""
+    return dataclasses.replace(self, model=self.model.clone(scan=False))
+
   def check_context(self, *, inputs: int, targets: int) -> None:
     """Refuses lengths in pieces that the model has no positions for.
 
