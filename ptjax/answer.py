@@ -13,7 +13,7 @@ import jax
 
 from ptjax import side_by_side
 from ptjax.predict import beam, guess, rank, sample
-from ptjax.tuned.base import Batch, Tree, TunedModel
+from ptjax.tuned.base import Batch, Read, Tree, TunedModel
 
 _GREEDY = sample.Greedy()
 
@@ -31,10 +31,9 @@ def make_generate(
   said = _Answer(tuned_model, sampler)
 
   def generate(tuned, frozen, batch, rng, *, max_length):
-    begun = said.read(tuned, frozen, batch)
-    return said.say(
-      *(tuned, frozen, batch, begun), max_length=max_length, rng=rng
-    )
+    read = tuned_model.read(tuned, frozen, batch)
+    own = tuned, frozen, batch
+    return said.decoded(*own, read, max_length=max_length, rng=rng)
 
   return jax.jit(
     generate, static_argnames='max_length', out_shardings=out_shardings
@@ -48,46 +47,51 @@ def make_answers(
   out_shardings: Any = None,
   compiler_options: dict[str, Any] | None = None,
 ) -> Callable[..., jax.Array]:
-  """A jitted (tuned, frozen, batch, *, max_length) -> ids_ExBxT.
+  """A (tuned, frozen, batch, *, max_length) -> ids_ExBxT, jitted.
 
   What a greedy sampler says to a batch with `choices` is looked for among them
   first; see `guess`.
 
   Args:
-    compiler_options: of a program of its own that reads the inputs, in which
-      products are of many rows; None makes one program of all.
+    compiler_options: as in jax.jit, of a program of its own that reads the
+      inputs of an encoder; then what is returned calls two. None: one.
   """
-  said = _Answer(tuned_model, sampler, guesses=True)
+  said = _Answer(tuned_model, sampler, axis_name=side_by_side.MEMBERS)
   jitted = functools.partial(
     jax.jit, static_argnames='max_length', out_shardings=out_shardings
   )
 
-  def say(own, frozen, batch, *, max_length):
-    """Of all members, of each what tunes it and what it has read."""
-
-    def member(own, frozen, batch):
-      tuned, begun = own
-      return said.say(tuned, frozen, batch, begun, max_length=max_length)
-
-    return side_by_side.over(member)(own, frozen, batch)
-
   def whole(tuned, frozen, batch, *, max_length):
     def member(tuned, frozen, batch):
-      begun = said.read(tuned, frozen, batch)
-      return said.say(tuned, frozen, batch, begun, max_length=max_length)
+      read = tuned_model.read(tuned, frozen, batch)
+      greedy_BxC = said.greedy(read, batch)
+      own = tuned, frozen, batch
+      return said.said(*own, read, greedy_BxC, max_length=max_length)
 
     return side_by_side.over(member)(tuned, frozen, batch)
 
   if compiler_options is None:
     return jitted(whole)
-  read = jax.jit(
-    side_by_side.over(said.read), compiler_options=compiler_options
-  )
-  say = jitted(say)
+
+  def first(tuned, frozen, batch):
+    read = tuned_model.read(tuned, frozen, batch)
+    return read.made, said.greedy(read, batch)
+
+  def second(both, frozen, batch, *, max_length):
+    def member(both, frozen, batch):
+      tuned, (made, greedy_BxC) = both
+      own = tuned, frozen, batch
+      read = tuned_model.read(*own, made=made)
+      return said.said(*own, read, greedy_BxC, max_length=max_length)
+
+    return side_by_side.over(member)(both, frozen, batch)
+
+  reads = jax.jit(side_by_side.over(first), compiler_options=compiler_options)
+  says = jitted(second)
 
   def answers(tuned, frozen, batch, *, max_length):
-    begun = read(tuned, frozen, batch)
-    return say((tuned, begun), frozen, batch, max_length=max_length)
+    both = tuned, reads(tuned, frozen, batch)
+    return says(both, frozen, batch, max_length=max_length)
 
   return answers
 
@@ -98,63 +102,71 @@ class _Answer:
 
   Attributes:
     sampler: what is likeliest, drawn at random, or the best of several beams.
-    guesses: whether the choices of a batch that has them are tried first, see
-      `guess`. Then all is inside a function of `side_by_side`.
+    axis_name: of the members beside this one, see `side_by_side`.
   """
 
   tuned_model: TunedModel
   sampler: sample.Sampler | beam.Beams
-  guesses: bool = False
+  axis_name: str | None = None
 
-  def read(self, tuned: Tree, frozen: Tree, batch: Batch) -> Tree:
-    """(arrays of the read inputs, greedy_BxC of the choices or None)."""
-    read = self.tuned_model.read(tuned, frozen, batch)
-    if not self._guesses(batch):
-      return read.made, None
+  def greedy(self, read: Read, batch: Batch) -> jax.Array | None:
+    """Which choices would be said, [B, C]; None where none are looked at."""
+    if 'choices' not in batch or not isinstance(self.sampler, sample.Greedy):
+      return None
     together = rank.together(side_by_side.beside())
-    return read.made, read.choices(rank.greedy, batch, together=together)
+    return read.choices(rank.greedy, batch, together=together)
 
-  def say(
+  def said(
     self,
     tuned: Tree,
     frozen: Tree,
     batch: Batch,
-    begun: Tree,
+    read: Read,
+    greedy_BxC: jax.Array | None,
+    *,
+    max_length: int,
+  ) -> jax.Array:
+    """ids_BxT, those of a choice where each row says one."""
+    decode = functools.partial(
+      self.decoded, *(tuned, frozen, batch, read), max_length=max_length
+    )
+    if greedy_BxC is None:
+      return decode()
+    guessed = guess.said(greedy_BxC, batch, max_length=max_length, **self._ends)
+    return guess.or_decode(guessed, decode, axis_name=self.axis_name)
+
+  def decoded(
+    self,
+    tuned: Tree,
+    frozen: Tree,
+    batch: Batch,
+    read: Read,
     *,
     max_length: int,
     rng: jax.Array | None = None,
   ) -> jax.Array:
-    """ids_BxT of the answers; `begun` is what `read` gave."""
-    made, greedy_BxC = begun
-    config = self.tuned_model.model.config
-    ends = {'eos_id': config.eos_id, 'pad_id': config.pad_id}
-    axis_name = side_by_side.MEMBERS if self.guesses else None
+    """ids_BxT, a token after the other."""
 
     def step_fn(ids_B, cache):
       return self.tuned_model.decode_step(tuned, frozen, ids_B, cache)
 
-    def decode():
-      read = self.tuned_model.read(tuned, frozen, batch, made=made)
-      first_BxV, cache = read.prefill(max_length=max_length)
-      found = {
-        'batch_size': batch['inputs'].shape[0],
-        'start_id': getattr(config, 'decoder_start_id', 0),
-        'max_length': max_length,
-        'first_BxV': first_BxV,
-        **ends,
-      }
-      if isinstance(self.sampler, beam.Beams):
-        axes = self.tuned_model.cache_axes
-        how = {'beams': self.sampler, 'batch_axes': axes}
-        return beam.generate(step_fn, cache, **how, **found)
-      how = {'sampler': self.sampler, 'rng': rng, 'axis_name': axis_name}
-      return sample.generate(step_fn, cache, **found, **how)
+    first_BxV, cache = read.prefill(max_length=max_length)
+    config = self.tuned_model.model.config
+    found = {
+      'batch_size': batch['inputs'].shape[0],
+      'start_id': getattr(config, 'decoder_start_id', 0),
+      'max_length': max_length,
+      'first_BxV': first_BxV,
+      **self._ends,
+    }
+    if isinstance(self.sampler, beam.Beams):
+      axes = self.tuned_model.cache_axes
+      how = {'beams': self.sampler, 'batch_axes': axes}
+      return beam.generate(step_fn, cache, **how, **found)
+    how = {'sampler': self.sampler, 'rng': rng, 'axis_name': self.axis_name}
+    return sample.generate(step_fn, cache, **found, **how)
 
-    if not self._guesses(batch):
-      return decode()
-    guessed = guess.said(greedy_BxC, batch, max_length=max_length, **ends)
-    return guess.or_decode(guessed, decode, axis_name=axis_name)
-
-  def _guesses(self, batch: Batch) -> bool:
-    greedy = isinstance(self.sampler, sample.Greedy)
-    return self.guesses and greedy and 'choices' in batch
+  @property
+  def _ends(self) -> dict[str, int]:
+    config = self.tuned_model.model.config
+    return {'eos_id': config.eos_id, 'pad_id': config.pad_id}

@@ -66,6 +66,16 @@ class Parts:
   @functools.cached_property
   def placed_step(self) -> Any:
     """The jitted step, of a batch that is placed already."""
+    plain = self._step(self.tuned_model)
+    if not self._fast:
+      return plain
+    model = self.tuned_model
+    if model.model.config.num_layers <= cpu.SHALLOW:
+      model = model.unrolled()
+    fast = self._step(model, compiler_options=cpu.options())
+    return cpu.Either(self._roomy, fast, plain)
+
+  def _step(self, model: tuned_base.TunedModel, **compiled: Any) -> Any:
     train = self.config.train
     options = step.StepOptions(
       accumulate=train.accumulate,
@@ -76,13 +86,18 @@ class Parts:
     )
     rates = [member.lr for member in self.members]
     return step.make_train_step(
-      *(self.tuned_model, self.tx),
+      *(model, self.tx),
       rates=rates,
       options=options,
-      kept=self._kept,
+      remat=self.remat,
       out_shardings=self.layout.whole,
-      compiler_options=self._compiler_options,
+      **compiled,
     )
+
+  def _roomy(self, state: Any, frozen: Any, batch: Any) -> bool:
+    """Whether a step may take the memory that its fast way does."""
+    del frozen
+    return self.remat(state, batch) == 'products'
 
   def step_memory(self, state: Any, frozen: Any, batch: Any) -> int:
     """Bytes of a device that the compiler gives a step; compiles it anew."""
@@ -93,15 +108,6 @@ class Parts:
       return held - found.alias_size_in_bytes + found.temp_size_in_bytes
 
     return self._placed(needed, axis=1)(state, frozen, batch)
-
-  def _kept(self, state: Any, batch: Any) -> tuned_base.TunedModel:
-    """The model as a training step goes through its layers."""
-    remat = self.remat(state, batch)
-    kept = self.tuned_model.keeping(remat)
-    # Without a loop a CPU's compiler keeps this much, whatever it is told.
-    if self._fast and remat == 'products':
-      return kept.unrolled()
-    return kept
 
   def remat(self, state: Any, batch: Any) -> str:
     """What layers keep in a training step: as set, or as there is room for.
@@ -141,7 +147,7 @@ class Parts:
     layers = self.loaded.config.num_layers
     held = mesh.bytes_on_one(self.loaded.params) // layers
     gathered = held * (fsdp - 1)
-    if self.config.weights != 'int8':
+    if not self._int8:
       return gathered
     itemsize = jnp.dtype(self.tuned_model.model.dtype).itemsize
     return gathered + held * fsdp * itemsize
@@ -179,7 +185,8 @@ class Parts:
     return self._made(
       answer.make_answers,
       sampler=sample.Greedy() if drawn else found,
-      compiler_options=self._compiler_options,
+      # Of a decoder-only model little is read, and what is would be held.
+      compiler_options=None if self.causal else self._options,
     )
 
   @functools.cached_property
@@ -188,9 +195,7 @@ class Parts:
 
   @functools.cached_property
   def placed_choices(self) -> Any:
-    return self._made(
-      step.make_choices, compiler_options=self._compiler_options
-    )
+    return self._made(step.make_choices, compiler_options=self._options)
 
   @functools.cached_property
   def generate(self) -> Any:
@@ -205,19 +210,23 @@ class Parts:
     out = self.layout.whole
     return make(self.tuned_model, out_shardings=out, **options)
 
-  @property
-  def _compiler_options(self) -> dict[str, Any] | None:
-    """Of training and evaluation, not of what serves: see `cpu`."""
-    return cpu.options() if self._fast else None
-
   @functools.cached_property
   def _fast(self) -> bool:
+    """Whether training and evaluation are, not what serves: see `cpu`."""
     return cpu.fast(
       *(self.config.cpu, self.layout.platform),
       devices=self.layout.mesh.size,
-      dtype=self.loaded.model.dtype,
+      dtype=jnp.int8 if self._int8 else self.loaded.model.dtype,
       features=self.loaded.config.d_model,
     )
+
+  @property
+  def _options(self) -> dict[str, Any] | None:
+    return cpu.options() if self._fast else None
+
+  @property
+  def _int8(self) -> bool:
+    return self.config.weights == 'int8'
 
   def _placed(self, function: Callable, *, axis: int = 0) -> Callable:
     size = self.loaded.config.vocab_size

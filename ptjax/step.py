@@ -85,7 +85,7 @@ def make_train_step(
   *,
   rates: Sequence[float],
   options: StepOptions = StepOptions(),
-  kept: Callable[[TrainState, Batch], TunedModel] | None = None,
+  remat: Callable[[TrainState, Batch], str] | None = None,
   out_shardings: Any = None,
   compiler_options: dict[str, Any] | None = None,
 ) -> Callable[[TrainState, Tree, Batch], tuple[TrainState, dict]]:
@@ -97,8 +97,7 @@ def make_train_step(
   Args:
     make_tx: a learning rate -> the optimizer.
     rates: the learning rate of each member.
-    kept: the model as its layers go through a step of a population's shapes;
-      None = as it is.
+    remat: what layers keep, of a population's shapes; None = as the model's do.
     out_shardings: where the results lie, as in jax.jit.
     compiler_options: as in jax.jit, of products of many rows.
   """
@@ -108,8 +107,10 @@ def make_train_step(
       state, batch, rate = own
       return update(state, frozen, batch, tx=make_tx(rate))
 
-    model = tuned_model if kept is None else kept(state, batch)
-    update = _update(model, options)
+    kept = tuned_model
+    if remat is not None:
+      kept = tuned_model.keeping(remat(state, batch))
+    update = _update(kept, options)
     own = state, batch, jnp.asarray(rates, jnp.float32)
     count = len(rates)
     pieces = batch['inputs'].size // count

@@ -5,14 +5,17 @@ import numpy as np
 import pytest
 from contract import B, T, batch, case
 
-from ptjax import answer
+from ptjax import answer, side_by_side
+from ptjax.models import t5
 from ptjax.predict import beam, sample
 
 
-@pytest.mark.parametrize('family', ['t5', 'gpt2'])
 @pytest.mark.parametrize('sampler', [sample.Greedy(), beam.Beams(2)])
-def test_two_programs_say_what_one_says(family, sampler):
-  found = case('soft_prompt', family)
+@pytest.mark.parametrize('at_once', [2, 1])
+def test_two_programs_say_what_one_says(sampler, at_once, monkeypatch):
+  """Of members side by side and in turn, each row by its task's prompt."""
+  monkeypatch.setattr(side_by_side, 'at_once', lambda *_: at_once)
+  found = case('multitask_prompt', 't5')
   both = jax.tree.map(lambda *x: np.stack(x), found.tuned, found.first)
   one, two = (
     answer.make_answers(found.made, sampler=sampler, compiler_options=options)(
@@ -24,21 +27,16 @@ def test_two_programs_say_what_one_says(family, sampler):
   np.testing.assert_array_equal(one, two)
 
 
-@pytest.mark.parametrize('family', ['t5', 'gpt2'])
-def test_inputs_are_read_by_the_first_program_alone(family, monkeypatch):
-  found = case('soft_prompt', family)
+def test_inputs_are_read_by_the_first_program_alone(monkeypatch):
+  found = case('soft_prompt', 't5')
   both = jax.tree.map(lambda x: x[None], found.tuned)
-  named = {'t5': 'encode', 'gpt2': 'key_values'}[family]
-  network, called = type(found.made.model), []
-  real = getattr(network, named)
+  real, called = t5.T5.encode, []
 
   def counted(self, ids, *args, **kwargs):
     called.append(ids.shape)
     return real(self, ids, *args, **kwargs)
 
-  monkeypatch.setattr(network, named, counted)
-  rows = batch()
+  monkeypatch.setattr(t5.T5, 'encode', counted)
   answers = answer.make_answers(found.made, compiler_options={})
-  answers(both, found.frozen, rows, max_length=T)
-  inputs = [shape for shape in called if shape[0] == B]
-  assert len(inputs) == 1
+  answers(both, found.frozen, batch(), max_length=T)
+  assert len(called) == 1 and called[0][0] == B

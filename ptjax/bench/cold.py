@@ -31,7 +31,8 @@ from ptjax.bench import (
 )
 from ptjax.bench.versus import Case
 
-# Of ours: nothing compiled is there yet, or all is, from the start before it.
+# Of ours: nothing compiled is there yet, or all that is kept, from the start
+# before it.
 STARTS = ('first', 'second')
 
 

@@ -29,13 +29,7 @@ Batch = dict[str, jax.Array]
 
 
 class Read(abc.ABC):
-  """The inputs of a batch, read: what scoring and decoding go on from.
-
-  Attributes:
-    made: the arrays that reading made; see `TunedModel.read`.
-  """
-
-  made: Tree
+  """The inputs of a batch, read: what scoring and decoding go on from."""
 
   @abc.abstractmethod
   def logits(self, ids_BxT: jax.Array, mask_BxT: jax.Array) -> jax.Array:
@@ -181,14 +175,8 @@ class TunedModel(abc.ABC):
     """Logits [..., V] in float32 of states [..., D]."""
 
   @abc.abstractmethod
-  def read(
-    self, tuned: Tree, frozen: Tree, batch: Batch, *, made: Tree = None
-  ) -> Read:
-    """The inputs, read once, whatever goes on from them.
-
-    Args:
-      made: what they were read as in another program; None reads them here.
-    """
+  def read(self, tuned: Tree, frozen: Tree, batch: Batch) -> Read:
+    """The inputs, read once, whatever goes on from them."""
 
   @abc.abstractmethod
   def decode_step(

@@ -70,13 +70,10 @@ class Tuned(base.TunedModel):
   def head(self, variables: Tree, x: jax.Array) -> jax.Array:
     return self.model.apply(variables, x, method='head')
 
-  def read(
-    self, tuned: Tree, frozen: Tree, batch: Batch, *, made: Tree = None
-  ) -> '_Read':
+  def read(self, tuned: Tree, frozen: Tree, batch: Batch) -> '_Read':
     run = _Run(self, tuned, frozen, batch)
-    if made is None:
-      made = run.apply(*run.inputs, prefix=run.prefix, method='key_values')
-    return _Read(run, made)
+    own = run.apply(*run.inputs, prefix=run.prefix, method='key_values')
+    return _Read(run, own)
 
   def decode_step(
     self, tuned: Tree, frozen: Tree, ids_B: jax.Array, cache: Tree
@@ -199,20 +196,20 @@ class _Read(base.Read):
   """The inputs as keys and values of what is behind them."""
 
   run: _Run
-  made: network.Prefix
+  own: network.Prefix
 
   def logits(self, ids_BxT: jax.Array, mask_BxT: jax.Array) -> jax.Array:
-    x_BxTxD = self.made['last'][:, None]
+    x_BxTxD = self.own['last'][:, None]
     if ids_BxT.shape[1] > 1:
       rest = ids_BxT[:, :-1], mask_BxT[:, :-1]
-      before = (*self.run.prefix, self.made)
+      before = (*self.run.prefix, self.own)
       rest_BxSxD = self.run.apply(*rest, prefix=before, method='hidden')
       x_BxTxD = jnp.concatenate([x_BxTxD, rest_BxSxD], axis=1)
     return self.run.apply(x_BxTxD, method='head')
 
   def prefill(self, *, max_length: int) -> tuple[jax.Array, Tree]:
     return self.run.apply(
-      self.made, prefix=self.run.prefix, max_length=max_length, method='cached'
+      self.own, prefix=self.run.prefix, max_length=max_length, method='cached'
     )
 
 

@@ -71,8 +71,18 @@ class Tuned(base.TunedModel):
     return self.model.apply(variables, x, method='logits')
 
   def read(
-    self, tuned: Tree, frozen: Tree, batch: Batch, *, made: Tree = None
+    self,
+    tuned: Tree,
+    frozen: Tree,
+    batch: Batch,
+    *,
+    made: jax.Array | None = None,
   ) -> '_Read':
+    """See `base.TunedModel.read`.
+
+    Args:
+      made: `_Read.made` of another program, where this one is not to encode.
+    """
     tuned, batch = self._of_tasks(tuned, frozen, batch)
     apply = functools.partial(self._apply, base.of_rows(tuned, batch), frozen)
     inputs, mask_BxS = self._place(batch)

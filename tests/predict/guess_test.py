@@ -109,7 +109,6 @@ def test_one_row_of_one_member_makes_all_of_them_decode(missed):
     ('soft_prompt', 't5', {}),
     ('prefix_tuning', 't5', None),
     ('soft_prompt', 'gpt2', None),
-    ('soft_prompt', 'gpt2', {}),
     ('prefix_tuning', 'llama', None),
   ],
 )
