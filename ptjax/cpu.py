@@ -75,8 +75,7 @@ def options() -> dict[str, Any] | None:
 class Either:
   """One of two jitted functions, by what it is called with.
 
-  A fast step takes more memory than was estimated, so where that is short it is
-  made in the plain way.
+  A fast step takes more memory, so where that is short it is the plain one.
   """
 
   def __init__(self, first: Callable[..., bool], yes: Any, no: Any):

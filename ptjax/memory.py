@@ -135,11 +135,13 @@ def policy(room: int | None, needs: Callable[[str], int]) -> str:
     room: bytes; None = nobody knows.
     needs: a policy -> the bytes that all needs.
   """
-  first, *rest = REMAT[REMAT.index('products') :]
-  if room is None or MARGIN * needs(first) <= room:
-    return first
-  fits = (each for each in rest if MARGIN * needs(each) <= room)
-  return next(fits, rest[-1])
+  found = REMAT[REMAT.index('products') :]
+  return next((p for p in found if fits(needs(p), room)), found[-1])
+
+
+def fits(needed: int, room: int | None) -> bool:
+  """Whether estimated bytes are there; True where nobody knows."""
+  return room is None or MARGIN * needed <= room
 
 
 def limit(gib: float) -> int | None:

@@ -95,9 +95,16 @@ class Parts:
     )
 
   def _roomy(self, state: Any, frozen: Any, batch: Any) -> bool:
-    """Whether a step may take the memory that its fast way does."""
+    """Whether a step may take the memory that its fast way does.
+
+    Without a loop a CPU's compiler keeps all products, whatever it is told, and
+    in glibc before 2.38 a large array does not fit where its like was freed.
+    """
     del frozen
-    return self.remat(state, batch) == 'products'
+    if self.remat(state, batch) != 'products':
+      return False
+    needed = self._needs(state, batch, 'products', times=2)
+    return memory.fits(needed, self.room)
 
   def step_memory(self, state: Any, frozen: Any, batch: Any) -> int:
     """Bytes of a device that the compiler gives a step; compiles it anew."""
@@ -117,18 +124,22 @@ class Parts:
     """
     if self.config.remat != AUTO:
       return self.config.remat
+    return memory.policy(
+      self.room, lambda remat: self._needs(state, batch, remat)
+    )
+
+  def _needs(
+    self, state: Any, batch: Any, remat: str, *, times: int = 1
+  ) -> int:
+    """Bytes that a step needs of a device, its activations so many times."""
     members, rows, length = batch['inputs'].shape
     at_once = side_by_side.at_once(members, rows * length)
     # Of what trains, the gradient, the update and what comes of it.
     moving = 3 * mesh.bytes_of(state.tuned) * at_once // members
     held = mesh.bytes_on_one(self.loaded.params) + self.at_work
     held += mesh.bytes_of(state) + moving
-
-    def needs(remat: str) -> int:
-      shape = {'length': length, 'target': batch['targets'].shape[-1]}
-      return held + at_once * self.member_bytes(**shape, remat=remat)
-
-    return memory.policy(self.room, needs)
+    shape = {'length': length, 'target': batch['targets'].shape[-1]}
+    return held + times * at_once * self.member_bytes(**shape, remat=remat)
 
   @property
   def least(self) -> str:

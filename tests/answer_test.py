@@ -10,8 +10,9 @@ from ptjax.models import t5
 from ptjax.predict import beam, sample
 
 
-@pytest.mark.parametrize('sampler', [sample.Greedy(), beam.Beams(2)])
-@pytest.mark.parametrize('at_once', [2, 1])
+@pytest.mark.parametrize(
+  'sampler,at_once', [(sample.Greedy(), 2), (beam.Beams(2), 1)]
+)
 def test_two_programs_say_what_one_says(sampler, at_once, monkeypatch):
   """Of members side by side and in turn, each row by its task's prompt."""
   monkeypatch.setattr(side_by_side, 'at_once', lambda *_: at_once)

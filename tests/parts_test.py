@@ -65,9 +65,9 @@ def outlined(folder, *, room, **changes):
 def test_a_fast_step_is_unrolled_where_there_is_room(tmp_path, monkeypatch):
   tiny.model_folder(tmp_path)
 
-  def loops(**changes):
+  def loops(room=None, **changes):
     c = config(**{'model': str(tmp_path), 'method.length': 5, **changes})
-    made = assemble.outlined(c, mesh.make(c, jax.devices()[:1]))
+    made = assemble.outlined(c, mesh.make(c, jax.devices()[:1]), room=room)
     state, batch = steps.trained(made)
     _, frozen = steps.begin(made)
     text = made.placed_step.lower(state, frozen, batch).as_text()
@@ -79,6 +79,15 @@ def test_a_fast_step_is_unrolled_where_there_is_room(tmp_path, monkeypatch):
   assert loops(cpu='fast', remat='products', weights='int8') == plain
   for remat in ('linear', 'full'):
     assert loops(cpu='fast', remat=remat) == loops(cpu='plain', remat=remat)
+  # Of what a step needs once there is just enough, or it is there twice.
+  c = config(**{'model': str(tmp_path), 'method.length': 5})
+  made = assemble.outlined(c, mesh.make(c, jax.devices()[:1]))
+  needed = [
+    made._needs(*steps.trained(made), 'products', times=n) for n in (1, 2)
+  ]
+  once, twice = (math.ceil(memory.MARGIN * size) for size in needed)
+  assert loops(once, cpu='fast') == loops(twice - 1, cpu='fast') == plain
+  assert loops(twice, cpu='fast') < plain
   monkeypatch.setattr(cpu, 'SHALLOW', 1)
   assert loops(cpu='fast', remat='products') == plain
 
