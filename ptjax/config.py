@@ -38,10 +38,10 @@ def default() -> ConfigDict:
   # Kept as: dtype | int8, where linear maps of layers are rounded to eight bits
   # with a scale an output, half of bfloat16's memory.
   c.weights = 'dtype'
-  # One CPU, float32. fast: large products by oneDNN, a step's layers unrolled,
-  # all compiled at every start | plain | auto: fast where a model is 512 wide
+  # One CPU, float32. fast: large products by oneDNN and, where there is room, a
+  # step's layers unrolled; compiled at every start | plain | auto: if 512 wide
   c.cpu = AUTO
-  c.scan = True  # one compiled layer, looped; False unrolls
+  c.scan = True  # one compiled layer, looped, but see cpu; False unrolls
   # What the backward pass finds kept; the rest it computes again. From most
   # memory to least: none (nothing again) | products (of linear maps; weights of
   # attention) | linear (the first alone) | full (what goes into a layer alone);

@@ -108,7 +108,9 @@ def compare(model, found, name: str) -> None:
     assert np.abs(other - expected).max() > 1e-3 * scale
 
 
-@pytest.mark.parametrize('name', ['t5_1_0', 'gpt2'])
+@pytest.mark.parametrize(
+  'name', ['t5_1_0', pytest.param('gpt2', marks=pytest.mark.full)]
+)
 def test_peft_loads_what_is_written_and_would_write_the_same(
   name, theirs, tmp_path
 ):
