@@ -38,8 +38,13 @@ def test_it_is_fast_where_that_gains_and_can_be():
   assert not cpu.fast('plain', 'cpu', **GAINS)
 
 
-def test_a_jax_without_such_options_is_left_as_it_is(monkeypatch):
-  monkeypatch.setattr(cpu, '_ONEDNN', {'xla_cpu_use_no_such_library': True})
+@pytest.mark.parametrize(
+  'name,value',
+  # It has no such option; it has, but not the library.
+  [('xla_cpu_use_no_such_library', True), ('xla_cpu_use_onednn', False)],
+)
+def test_a_jax_without_it_is_left_as_it_is(name, value, monkeypatch):
+  monkeypatch.setattr(cpu, '_ONEDNN', {name: value})
   cpu.options.cache_clear()
   try:
     assert cpu.options() is None
