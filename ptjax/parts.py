@@ -98,7 +98,7 @@ class Parts:
     """Whether a step may take the memory that its fast way does.
 
     Without a loop a CPU's compiler keeps all products, whatever it is told, and
-    in glibc before 2.38 a large array does not fit where its like was freed.
+    a kept heap (`heap`) may hold what was freed beside what is new.
     """
     del frozen
     if self.remat(state, batch) != 'products':
