@@ -6,7 +6,7 @@ attention's; oneDNN, which jaxlib has too, takes all. For the few rows of a
 decoding step it is slower, and jax cannot keep its programs between starts. A
 training step's layers, one after another in place of a loop, copy nothing into
 arrays of all layers. What serves is left as it is, so that it starts soon.
-Knows no model and no function.
+Knows no model and no step.
 """
 
 import functools
